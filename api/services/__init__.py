@@ -1,0 +1,1 @@
+"""One file per model: windows into tensors, tensors into domain types; no I/O."""

@@ -1,0 +1,182 @@
+"""Domain types that travel along a recording's path; free of HTTP, Triton and pydantic.
+
+All times are seconds from the start of the recording, as floats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE_HZ = 16_000
+"""Rate of every model's input: Whisper, wav2vec2-base and ECAPA-TDNN are all trained at 16 kHz."""
+
+Task = Literal["transcribe", "translate"]
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the uploaded file was before it became a waveform."""
+
+    container: str
+    codec: str
+    sample_rate_hz: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Mono audio: `samples` float32, shape (num_samples,), in [-1, 1], at 16 kHz."""
+
+    samples: NDArray[np.float32]
+    info: AudioInfo | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+    def cut(self, start_s: float, end_s: float) -> NDArray[np.float32]:
+        """Samples between two times, clipped to the recording; a view, shape (n,)."""
+        first = max(0, round(start_s * SAMPLE_RATE_HZ))
+        last = min(len(self.samples), round(end_s * SAMPLE_RATE_HZ))
+        return self.samples[first : max(first, last)]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A stretch of the recording that holds speech."""
+
+    start: float
+    end: float
+
+    @property
+    def duration_s(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A stretch in which one speaker holds the floor."""
+
+    start: float
+    end: float
+    speaker: str
+
+    @property
+    def duration_s(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Word:
+    """One recognised word; `word` keeps Whisper's leading space, `probability` is in [0, 1]."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Emotion:
+    """How a stretch of speech sounded: the likeliest label, and every label's probability."""
+
+    label: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of transcript by one speaker, with Whisper's own measures of doubt."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    tokens: tuple[int, ...] = ()
+    speaker: str | None = None
+    emotion: Emotion | None = None
+    no_speech_prob: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """What the caller asked of an analysis; `None` leaves the choice to the models."""
+
+    language: str | None = None
+    task: Task = "transcribe"
+    diarize: bool = True
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    emotions: bool = True
+    word_timestamps: bool = True
+
+
+@dataclass(frozen=True)
+class ModelRelease:
+    """The version of a model that answered, and the checkpoint it was exported from."""
+
+    version: str
+    checkpoint: str
+    bundled: bool
+
+
+@dataclass(frozen=True)
+class SpeakerSummary:
+    """One speaker of a recording."""
+
+    id: str
+    talk_time: float
+    turns: int
+    emotions: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Who held the floor for how long; see `api.conversation` for the definitions."""
+
+    talk_time: dict[str, float]
+    non_talk_time: float
+    interruptions: int
+    overlap: float
+    words_per_minute: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How far the transcript covers the speech, and what to be careful about."""
+
+    speech_s: float
+    words_outside_speech: int
+    uncovered_speech_s: float
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The whole answer for one recording."""
+
+    id: str
+    duration: float
+    language: str | None
+    segments: tuple[Segment, ...]
+    turns: tuple[Turn, ...]
+    speakers: tuple[SpeakerSummary, ...]
+    emotions: tuple[str, ...]
+    conversation: Conversation
+    quality: Quality
+    models: dict[str, ModelRelease]
+    timings_ms: dict[str, float]
+    cached: bool = False
+
+    @property
+    def transcription(self) -> str:
+        return " ".join(s.text.strip() for s in self.segments if s.text.strip())
