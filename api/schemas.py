@@ -1,0 +1,152 @@
+"""The wire's shapes: what callers get, in OpenAPI's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.types import Analysis
+
+
+class ErrorResponse(BaseModel):
+    """The one error shape, on every route and on the WebSocket."""
+
+    error: str = Field(description="Kind of the error", examples=["ValidationError"])
+    message: str = Field(description="What went wrong", examples=["Invalid audio format"])
+    details: dict[str, Any] = Field(
+        default_factory=dict, examples=[{"format": "Only WAV, MP3, FLAC, … are supported"}]
+    )
+    request_id: str = Field(description="Names the request in the service's logs")
+
+
+class _FromDomain(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class EmotionResponse(_FromDomain):
+    """How a segment sounded."""
+
+    label: str = Field(examples=["happy"])
+    scores: dict[str, float] = Field(description="Probability of every label; they sum to 1")
+
+
+class WordResponse(_FromDomain):
+    """One word with its times."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+    speaker: str | None = None
+
+
+class SegmentResponse(_FromDomain):
+    """A stretch of transcript by one speaker."""
+
+    id: int
+    start: float = Field(description="Seconds from the start of the recording")
+    end: float
+    text: str
+    speaker: str | None = Field(examples=["SPEAKER_00"])
+    emotion: EmotionResponse | None
+    words: list[WordResponse]
+    no_speech_prob: float
+    avg_logprob: float
+    compression_ratio: float
+
+
+class SpeakerResponse(_FromDomain):
+    """One speaker of the recording."""
+
+    id: str
+    talk_time: float = Field(description="Seconds")
+    turns: int
+    emotions: dict[str, float] = Field(description="Share of the speaker's time by emotion")
+
+
+class TurnResponse(_FromDomain):
+    """A stretch in which one speaker holds the floor."""
+
+    start: float
+    end: float
+    speaker: str
+
+
+class ConversationResponse(_FromDomain):
+    """Who held the floor; the definitions stand in docs/analysis.md."""
+
+    talk_time: dict[str, float] = Field(description="Seconds by speaker")
+    non_talk_time: float = Field(description="Seconds in which nobody held the floor")
+    interruptions: int
+    overlap: float = Field(description="Seconds in which at least two held it")
+    words_per_minute: dict[str, float]
+
+
+class QualityResponse(_FromDomain):
+    """How far the transcript covers the speech."""
+
+    speech_s: float
+    words_outside_speech: int
+    uncovered_speech_s: float
+    flags: list[str]
+
+
+class ModelResponse(_FromDomain):
+    """The release of a model that answered."""
+
+    version: str
+    checkpoint: str
+    bundled: bool = Field(description="True for the tiny demonstration checkpoints")
+    note: str | None = None
+
+
+class AudioResponse(_FromDomain):
+    """Audio analysis response model."""
+
+    id: str
+    transcription: str = Field(description="Transcribed text", examples=["four seven two"])
+    language: str | None = Field(examples=["en"])
+    duration: float = Field(description="Seconds")
+    emotions: list[str] = Field(
+        description="Detected emotions, most present first", examples=[["happy", "neutral"]]
+    )
+    segments: list[SegmentResponse]
+    turns: list[TurnResponse]
+    speakers: list[SpeakerResponse]
+    conversation: ConversationResponse
+    quality: QualityResponse
+    models: dict[str, ModelResponse]
+    cached: bool
+    timings_ms: dict[str, float]
+
+
+BUNDLED_NOTE = (
+    "Bundled demonstration checkpoint: it knows English digits, a few acted emotions and little "
+    "else. For real recordings: ./dev.sh export all --checkpoint hub"
+)
+
+
+def to_response(analysis: Analysis) -> AudioResponse:
+    """The domain's answer in the wire's shape."""
+    models = {
+        name: ModelResponse(
+            version=release.version,
+            checkpoint=release.checkpoint,
+            bundled=release.bundled,
+            note=BUNDLED_NOTE if release.bundled else None,
+        )
+        for name, release in analysis.models.items()
+    }
+    segments = [
+        SegmentResponse.model_validate({**vars(segment), "id": number})
+        for number, segment in enumerate(analysis.segments)
+    ]
+    return AudioResponse.model_validate(
+        {
+            **vars(analysis),
+            "transcription": analysis.transcription,
+            "segments": segments,
+            "models": models,
+        }
+    )

@@ -1,0 +1,81 @@
+"""Every setting of the service, read once from the environment or `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Names are the environment variables' (case doesn't matter); the docstrings are their manual."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address the API listens on."""
+
+    port: int = Field(6500, ge=0, le=65535)
+    """Server port; 0 takes any free one."""
+
+    workers: int = Field(4, ge=1, le=64)
+    """Number of API worker processes of `poetry run start`."""
+
+    debug: bool = False
+    """Debug mode: verbose, human-readable logs."""
+
+    whisper_model: str = "base"
+    """Whisper size or checkpoint that `demo --checkpoints hub` and `export` take from the hub."""
+
+    emotion_model: str = "superb/wav2vec2-base-superb-er"
+    """Emotion checkpoint, likewise."""
+
+    speaker_model: str = "speechbrain/spkrec-ecapa-voxceleb"
+    """Speaker embedding checkpoint, likewise."""
+
+    max_audio_length: float = Field(300.0, gt=0)
+    """Longest recording that `POST /audio/analyze` accepts, in seconds."""
+
+    max_upload_bytes: int = Field(200 * 2**20, gt=0)
+    """Largest request body, in bytes."""
+
+    sample_rate: int = Field(16_000, ge=16_000, le=16_000)
+    """Rate at which the models listen, in Hz; all three are trained at 16000, no other is accepted."""
+
+    max_concurrent_requests: int = Field(64, ge=1)
+    """Analyses in flight per worker; beyond it callers get 429 with Retry-After."""
+
+    request_timeout: float = Field(120.0, gt=0)
+    """Deadline of one analysis, in seconds; past it callers get 504."""
+
+    data_dir: Path = Path(".data")
+    """Folder for everything the service writes."""
+
+    model_repository: Path | None = None
+    """Triton model repository that is served; by default DATA_DIR/model_repository, which starts
+    as a copy of the committed one."""
+
+    triton_url: str | None = None
+    """host:port of a running Triton's gRPC endpoint; absent = start the embedded one."""
+
+    triton_http_port: int = Field(8000, ge=0, le=65535)
+    """HTTP port of the embedded Triton, on loopback; 0 takes any free one."""
+
+    triton_grpc_port: int = Field(8001, ge=0, le=65535)
+    """gRPC port of the embedded Triton, on loopback; 0 takes any free one."""
+
+    triton_metrics_port: int = Field(8002, ge=0, le=65535)
+    """Metrics port of the embedded Triton, on loopback; 0 takes any free one."""
+
+    watchdog_interval: float = Field(2.0, gt=0)
+    """Seconds between two canary inferences of the embedded Triton's watchdog."""
+
+
+    @property
+    def repository_dir(self) -> Path:
+        return self.model_repository or self.data_dir / "model_repository"

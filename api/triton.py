@@ -1,0 +1,149 @@
+"""The only module that knows tritonclient: inference, model control, statistics.
+
+A failure is told apart by its gRPC status, never by its message's text:
+
+    INVALID_ARGUMENT                               InvalidOption
+    DEADLINE_EXCEEDED                              DeadlineExceeded
+    everything else (UNAVAILABLE, NOT_FOUND,       ModelUnavailable
+    INTERNAL: a dead python stub, a crash, …)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+import numpy as np
+import tritonclient.grpc as grpc_client
+import tritonclient.grpc.aio as grpc_aio
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
+from api.errors import VoiceAnalyticsError
+from api.tensors import ModelSpec, Tensors
+
+
+def _translate(error: InferenceServerException, model: str) -> VoiceAnalyticsError:
+    status = (error.status() or "").removeprefix("StatusCode.")
+    if status == "INVALID_ARGUMENT":
+        return InvalidOption(error.message() or "The model refused its input", model=model)
+    if status == "DEADLINE_EXCEEDED":
+        return DeadlineExceeded("The model did not answer before the deadline", model=model)
+    return ModelUnavailable("The model server is away or restarting", model=model, status=status)
+
+
+def _encode(inputs: Mapping[str, np.ndarray]) -> list[grpc_client.InferInput]:
+    encoded = []
+    for name, array in inputs.items():
+        tensor = grpc_client.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        encoded.append(tensor)
+    return encoded
+
+
+def _decode(result: grpc_client.InferResult, spec: ModelSpec) -> Tensors:
+    tensors = {}
+    for output in spec.outputs:
+        array = result.as_numpy(output.name)
+        if array is None:
+            raise InferenceError("The model's answer lacks a tensor", model=spec.name)
+        tensors[output.name] = array
+    return tensors
+
+
+class TritonClient:
+    """One asynchronous gRPC connection per process, opened once (client#731: many leak).
+
+    Cancelling an awaiting task cancels the call, so that Triton can drop the request.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = grpc_aio.InferenceServerClient(url)
+
+    async def infer(
+        self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float, version: str = ""
+    ) -> Tensors:
+        """Run `spec`'s model; arrays carry a leading batch dimension.
+
+        Raises:
+            ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError.
+        """
+        try:
+            result = await self._client.infer(
+                spec.name,
+                _encode(inputs),
+                model_version=version,
+                outputs=[grpc_client.InferRequestedOutput(o.name) for o in spec.outputs],
+                client_timeout=max(timeout_s, 1e-3),
+            )
+        except InferenceServerException as error:
+            raise _translate(error, spec.name) from error
+        return _decode(result, spec)
+
+    async def is_model_ready(self, model: str, *, timeout_s: float = 2.0) -> bool:
+        """Whether Triton says that some version of the model is ready; False when it is away."""
+        try:
+            return bool(await self._client.is_model_ready(model, client_timeout=timeout_s))
+        except InferenceServerException:
+            return False
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+class TritonControl:
+    """A synchronous connection for whoever supervises a Triton: readiness, loading, statistics."""
+
+    def __init__(self, url: str) -> None:
+        self._client = grpc_client.InferenceServerClient(url)
+
+    def __enter__(self) -> TritonControl:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def is_ready(self, model: str) -> bool:
+        try:
+            return bool(self._client.is_model_ready(model, client_timeout=2.0))
+        except InferenceServerException:
+            return False
+
+    def reload(self, model: str) -> None:
+        """Unload and load: the one way to bring back a model whose python stub died.
+
+        Raises:
+            ModelUnavailable: Triton refuses or is away.
+        """
+        try:
+            self._client.unload_model(model, client_timeout=30.0)
+            self._client.load_model(model, client_timeout=300.0)
+        except InferenceServerException as error:
+            raise _translate(error, model) from error
+
+    def completed_requests(self, model: str) -> int:
+        """Requests that the model has answered since it was loaded; 0 when Triton is away."""
+        try:
+            stats = self._client.get_inference_statistics(model, client_timeout=2.0)
+        except InferenceServerException:
+            return 0
+        return sum(m.inference_stats.success.count for m in stats.model_stats)
+
+    def infer(self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float) -> Tensors:
+        """Run `spec`'s model once; raises as `TritonClient.infer` does."""
+        try:
+            result = self._client.infer(
+                spec.name,
+                _encode(inputs),
+                outputs=[grpc_client.InferRequestedOutput(o.name) for o in spec.outputs],
+                client_timeout=timeout_s,
+            )
+        except InferenceServerException as error:
+            raise _translate(error, spec.name) from error
+        return _decode(result, spec)
