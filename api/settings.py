@@ -72,9 +72,8 @@ class Settings(BaseSettings):
     triton_metrics_port: int = Field(8002, ge=0, le=65535)
     """Metrics port of the embedded Triton, on loopback; 0 takes any free one."""
 
-    watchdog_interval: float = Field(2.0, gt=0)
-    """Seconds between two canary inferences of the embedded Triton's watchdog."""
-
+    watchdog_interval: float = Field(5.0, gt=0)
+    """Seconds between two looks at the models' health; an idle model gets a canary inference."""
 
     @property
     def repository_dir(self) -> Path:

@@ -81,13 +81,6 @@ class TritonClient:
             raise _translate(error, spec.name) from error
         return _decode(result, spec)
 
-    async def is_model_ready(self, model: str, *, timeout_s: float = 2.0) -> bool:
-        """Whether Triton says that some version of the model is ready; False when it is away."""
-        try:
-            return bool(await self._client.is_model_ready(model, client_timeout=timeout_s))
-        except InferenceServerException:
-            return False
-
     async def close(self) -> None:
         await self._client.close()
 
@@ -107,6 +100,9 @@ class TritonControl:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._client.close()
 
     def is_ready(self, model: str) -> bool:

@@ -1,0 +1,91 @@
+"""Prometheus metrics of the API; correct over many workers when `share` was called before them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from api.types import ModelRelease
+
+_SHARED_DIR = "PROMETHEUS_MULTIPROC_DIR"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+def share(directory: Path) -> None:
+    """Let the worker processes that are started from now on keep their figures in one folder."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    os.environ[_SHARED_DIR] = str(directory)
+
+
+class Metrics:
+    """One instance per app, so that two apps in one process don't share their figures."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "voice_analytics_requests",
+            "Requests answered",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "voice_analytics_request_seconds",
+            "Time to answer a request",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "voice_analytics_stage_seconds",
+            "Time that an analysis spent in one stage",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.audio_seconds = Counter(
+            "voice_analytics_audio_seconds",
+            "Seconds of audio analysed",
+            registry=self.registry,
+        )
+        self.errors = Counter(
+            "voice_analytics_errors", "Errors answered, by kind", ["kind"], registry=self.registry
+        )
+        self.quality_flags = Counter(
+            "voice_analytics_quality_flags",
+            "Analyses that carry a quality flag",
+            ["flag"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "voice_analytics_analyses_in_flight",
+            "Analyses under way",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.model_info = Gauge(
+            "voice_analytics_model_info",
+            "The releases that serve; always 1",
+            ["model", "version", "checkpoint"],
+            multiprocess_mode="livemax",
+            registry=self.registry,
+        )
+
+    def describe_models(self, releases: Mapping[str, ModelRelease]) -> None:
+        """Publish which release of each model serves."""
+        for model, release in releases.items():
+            self.model_info.labels(model, release.version, release.checkpoint).set(1)
+
+    def render(self) -> tuple[bytes, str]:
+        """The exposition over all workers, and its content type."""
+        registry = self.registry
+        if _SHARED_DIR in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry), CONTENT_TYPE_LATEST
