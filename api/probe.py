@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from api.errors import VoiceAnalyticsError
-from api.services import diarization, emotion, whisper
+from api.services import emotion, speaker_embedding, whisper
 from api.tensors import ModelSpec, Tensors
 from api.triton import TritonControl
 from api.types import SAMPLE_RATE_HZ, AnalysisOptions
@@ -33,7 +33,7 @@ def canaries() -> list[tuple[ModelSpec, Tensors]]:
     return [
         (whisper.SPEC, speech),
         (emotion.SPEC, {emotion.AUDIO.name: silence}),
-        (diarization.SPEC, {diarization.AUDIO.name: silence}),
+        (speaker_embedding.SPEC, {speaker_embedding.AUDIO.name: silence}),
     ]
 
 

@@ -1,0 +1,59 @@
+"""What endpoints share: the app's parts, and work that ends when its caller hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from fastapi import Request
+
+from api.metrics import Metrics
+from api.middleware import ClientGone
+from api.probe import HealthMonitor
+from api.service import AnalysisService
+from api.settings import Settings
+from api.types import ModelRelease
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AppState:
+    """What the lifespan opened."""
+
+    settings: Settings
+    service: AnalysisService
+    health: HealthMonitor
+    metrics: Metrics
+    releases: dict[str, ModelRelease]
+    started_at: float
+
+
+def app_state(request: Request) -> AppState:
+    return cast(AppState, request.app.state.parts)
+
+
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`, but cancel it, and with it its calls to Triton, when the caller hangs up.
+
+    Raises:
+        ClientGone: the caller hung up.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        watcher.cancel()
+        await asyncio.gather(task, watcher, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,184 @@
+"""Entry point: the app, and the processes around it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+from api import metrics as api_metrics
+from api.endpoints import audio, health, metrics
+from api.endpoints.context import AppState
+from api.errors import ConfigurationError
+from api.logging import configure_logging
+from api.metrics import Metrics
+from api.middleware import RequestContext, UploadLimit, install_error_handlers
+from api.pipeline import Pipeline
+from api.probe import HealthMonitor
+from api.repository import seed, serving_manifests
+from api.schemas import BUNDLED_NOTE
+from api.service import AnalysisService
+from api.settings import PROJECT_ROOT, Settings
+from api.triton import TritonClient
+from api.triton_server import EmbeddedTriton, Ports, bind
+from api.vad import VoiceActivityDetector
+from api.version import VERSION
+from api.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app over a running Triton (`settings.triton_url`); `serve` starts the embedded one.
+
+    Raises:
+        ConfigurationError: no Triton is named.
+    """
+    settings = settings or Settings()
+    if settings.triton_url is None:
+        raise ConfigurationError(
+            "TRITON_URL is not set. Start the service with ./dev.sh serve or poetry run start: "
+            "they run the embedded Triton and set it."
+        )
+    configure_logging(debug=settings.debug)
+    figures = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _open_parts(settings, figures) as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPIOffline(
+        title="voice-analytics",
+        version=VERSION,
+        description="Who spoke when, what they said, and how they sounded.",
+        lifespan=lifespan,
+        debug=False,
+    )
+    app.state.metrics = figures
+    install_error_handlers(app)
+    app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestContext, metrics=figures)
+    for endpoint in (audio, health, metrics):
+        app.include_router(endpoint.router)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _open_parts(settings: Settings, figures: Metrics) -> AsyncIterator[AppState]:
+    """The composition root: opens everything in order, closes it in reverse."""
+    manifests = serving_manifests(settings.repository_dir)
+    releases = {name: manifest.release for name, manifest in manifests.items()}
+    figures.describe_models(releases)
+    for name, release in releases.items():
+        if release.bundled:
+            log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
+    async with contextlib.AsyncExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
+        assert settings.triton_url is not None
+        triton = TritonClient(settings.triton_url)
+        stack.push_async_callback(triton.close)
+        monitor = HealthMonitor(settings.triton_url, settings.watchdog_interval)
+        await stack.enter_async_context(monitor.running())
+        service = AnalysisService(
+            Pipeline(triton, VoiceActivityDetector(), manifests, executor),
+            executor,
+            figures,
+            max_in_flight=settings.max_concurrent_requests,
+            timeout_s=settings.request_timeout,
+            max_duration_s=settings.max_audio_length,
+        )
+        yield AppState(settings, service, monitor, figures, releases, time.monotonic())
+
+
+@contextlib.contextmanager
+def triton_for(settings: Settings) -> Iterator[Settings]:
+    """A Triton for the block: the one that TRITON_URL names, else the embedded one, watched.
+
+    The settings that come out name it, and so does the environment of processes started within.
+
+    Raises:
+        ConfigurationError: the embedded Triton can't be started.
+    """
+    repository = seed(settings.repository_dir)
+    if settings.triton_url is not None:
+        yield settings
+        return
+    ports = Ports(
+        settings.triton_http_port, settings.triton_grpc_port, settings.triton_metrics_port
+    )
+    server = EmbeddedTriton(repository, settings.data_dir / "triton", ports)
+    try:
+        server.start()
+        watchdog = Watchdog(server, settings.watchdog_interval)
+        watchdog.start()
+        try:
+            os.environ["TRITON_URL"] = server.url
+            yield settings.model_copy(update={"triton_url": server.url})
+        finally:
+            os.environ.pop("TRITON_URL", None)
+            watchdog.stop()
+    finally:
+        server.stop()
+
+
+def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None:
+    """Run Triton and the API until SIGINT or SIGTERM; what is in flight is finished first."""
+    configure_logging(debug=settings.debug)
+    listening = bind(settings.host, settings.port, "PORT")
+    port = listening.getsockname()[1]
+    api_metrics.share(settings.data_dir / "metrics")
+    with contextlib.closing(listening), triton_for(settings):
+        config = uvicorn.Config(
+            "api.main:create_app",
+            factory=True,
+            host=settings.host,
+            port=port,
+            workers=workers,
+            reload=reload,
+            reload_dirs=[str(PROJECT_ROOT / "api")] if reload else None,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(settings.request_timeout),
+        )
+        log.info("serving", url=f"http://{settings.host}:{port}", workers=workers)
+        server = uvicorn.Server(config)
+        if reload:
+            ChangeReload(config, target=server.run, sockets=[listening]).run()
+        elif workers > 1:
+            Multiprocess(config, target=server.run, sockets=[listening]).run()
+        else:
+            server.run(sockets=[listening])
+
+
+def _run(*, reload: bool) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until uvicorn takes over
+    try:
+        settings = Settings()
+        serve(settings, workers=1 if reload else settings.workers, reload=reload)
+    except ConfigurationError as error:
+        sys.exit(error.message)
+    except KeyboardInterrupt:
+        pass
+
+
+def dev() -> None:
+    """`poetry run dev`: one process, restarted when the code changes."""
+    _run(reload=True)
+
+
+def start() -> None:
+    """`poetry run start`: WORKERS processes."""
+    _run(reload=False)

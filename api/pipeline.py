@@ -1,0 +1,203 @@
+"""THE path: a waveform becomes an analysis. REST, streams and jobs all come through here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.assembly import Findings, assemble
+from api.chunking import Chunk, chunks
+from api.repository import Manifest
+from api.services import diarization, emotion, speaker_embedding, whisper
+from api.services.clustering import cluster
+from api.services.emotion import HeardWindow
+from api.services.whisper import Transcript
+from api.services.windows import cover
+from api.tensors import ModelSpec, Tensors
+from api.triton import TritonClient
+from api.types import Analysis, AnalysisOptions, Region, Turn, Waveform
+from api.vad import VoiceActivityDetector
+
+T = TypeVar("T")
+
+WINDOWS_PER_REQUEST = 32
+"""Triton merges requests up to a model's max_batch_size (64); two of these fill it."""
+
+REQUESTS_IN_FLIGHT = 8
+"""Of one analysis, so that a long recording leaves room for the others in Triton's queue."""
+
+
+class Pipeline:
+    """Owns nothing but the way; what it needs is handed in, opened and closed by the lifespan."""
+
+    def __init__(
+        self,
+        triton: TritonClient,
+        detector: VoiceActivityDetector,
+        manifests: Mapping[str, Manifest],
+        executor: Executor,
+    ) -> None:
+        self._triton = triton
+        self._detector = detector
+        self._executor = executor
+        self._releases = {name: m.release for name, m in manifests.items()}
+        self._labels: list[str] = manifests["emotion"].content["labels"]
+        self._emotion_window_s = float(manifests["emotion"].content["window_s"])
+        self._same_speaker_cosine = float(
+            manifests["speaker_embedding"].content["same_speaker_cosine"]
+        )
+
+    async def analyze(
+        self,
+        waveform: Waveform,
+        options: AnalysisOptions,
+        *,
+        deadline: float,
+        timings_ms: Mapping[str, float] | None = None,
+    ) -> Analysis:
+        """Find speech, then words, speakers and emotions at once, and put them together.
+
+        Args:
+            waveform: the whole recording.
+            options: what the caller wants to know.
+            deadline: on `time.monotonic`'s clock.
+            timings_ms: what came before, by stage; ends up in the answer.
+
+        Raises:
+            ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
+        """
+        timings = dict(timings_ms or {})
+        with _timed(timings, "vad"):
+            regions = await self._run(self._detector.detect, waveform)
+        cut = await self._run(chunks, waveform, regions)
+        branches = _Branches(self._triton, deadline, timings)
+        transcripts, turns, heard = await together(
+            branches.transcribe(cut, options),
+            self._diarize(branches, waveform, regions, options),
+            self._hear_emotions(branches, waveform, regions, options),
+        )
+        found = Findings(regions, cut, transcripts, turns, heard, self._labels)
+        with _timed(timings, "assembly"):
+            return assemble(uuid4().hex, waveform, options, found, self._releases, timings)
+
+    async def _diarize(
+        self,
+        branches: _Branches,
+        waveform: Waveform,
+        regions: Sequence[Region],
+        options: AnalysisOptions,
+    ) -> Sequence[Turn]:
+        windows = diarization.windows(waveform.samples, regions) if options.diarize else []
+        if not windows:
+            return []
+        embeddings = await branches.embed(windows)
+        with _timed(branches.timings_ms, "clustering"):
+            labels = await self._run(
+                lambda: cluster(
+                    embeddings,
+                    num_speakers=options.num_speakers,
+                    min_speakers=options.min_speakers,
+                    max_speakers=options.max_speakers,
+                    same_speaker_cosine=self._same_speaker_cosine,
+                )
+            )
+            return await self._run(diarization.turns, windows, embeddings, labels, regions)
+
+    async def _hear_emotions(
+        self,
+        branches: _Branches,
+        waveform: Waveform,
+        regions: Sequence[Region],
+        options: AnalysisOptions,
+    ) -> Sequence[HeardWindow]:
+        if not options.emotions:
+            return []
+        window_s = self._emotion_window_s
+        windows = cover(waveform, regions, window_s=window_s, hop_s=window_s / 2)
+        return await branches.hear(windows, len(self._labels))
+
+    async def _run(self, work: Callable[..., T], *args: Any) -> T:
+        """Run work that computes in a thread, never on the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+
+
+class _Branches:
+    """One analysis' requests to Triton: bounded in number, all under one deadline, all timed."""
+
+    def __init__(
+        self, triton: TritonClient, deadline: float, timings_ms: dict[str, float]
+    ) -> None:
+        self._triton = triton
+        self._deadline = deadline
+        self.timings_ms = timings_ms
+
+    async def transcribe(
+        self, cut: Sequence[Chunk], options: AnalysisOptions
+    ) -> list[Transcript]:
+        tensors = [whisper.encode(chunk.samples, options) for chunk in cut]
+        return [whisper.decode(answer) for answer in await self._ask(whisper.SPEC, tensors)]
+
+    async def embed(self, windows: Sequence[diarization.Window]) -> NDArray[np.float32]:
+        batches = _batches(windows)
+        tensors = [speaker_embedding.encode(batch) for batch in batches]
+        answers = await self._ask(speaker_embedding.SPEC, tensors)
+        return np.concatenate(
+            [speaker_embedding.decode(a, batch) for a, batch in zip(answers, batches, strict=True)]
+        )
+
+    async def hear(
+        self, windows: Sequence[emotion.Window], num_labels: int
+    ) -> list[HeardWindow]:
+        batches = _batches(windows)
+        answers = await self._ask(emotion.SPEC, [emotion.encode(batch) for batch in batches])
+        return [
+            heard
+            for answer, batch in zip(answers, batches, strict=True)
+            for heard in emotion.decode(answer, batch, num_labels)
+        ]
+
+    async def _ask(self, spec: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
+        free = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
+
+        async def ask(tensors: Tensors) -> Tensors:
+            async with free:
+                left_s = self._deadline - time.monotonic()
+                return await self._triton.infer(spec, tensors, timeout_s=left_s)
+
+        with _timed(self.timings_ms, spec.name):
+            return list(await together(*(ask(tensors) for tensors in requests)))
+
+
+async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
+    """Await all; when one fails or the caller is cancelled, cancel the others and wait for them."""
+    tasks = [asyncio.ensure_future(w) for w in work]
+    try:
+        return tuple(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _batches(windows: Sequence[T]) -> list[Sequence[T]]:
+    return [
+        windows[first : first + WINDOWS_PER_REQUEST]
+        for first in range(0, len(windows), WINDOWS_PER_REQUEST)
+    ]
+
+
+@contextmanager
+def _timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings_ms[stage] = (time.perf_counter() - started) * 1000

@@ -1,0 +1,77 @@
+"""From an upload's bytes to its analysis: admission, deadline, decoding, the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from api import audio
+from api.errors import DeadlineExceeded, Overloaded
+from api.metrics import Metrics
+from api.pipeline import Pipeline
+from api.types import Analysis, AnalysisOptions
+
+
+class AnalysisService:
+    """Bounds the work in flight, so that a crowd gets a quick 429 and not a slow queue."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        executor: ThreadPoolExecutor,
+        metrics: Metrics,
+        *,
+        max_in_flight: int,
+        timeout_s: float,
+        max_duration_s: float,
+    ) -> None:
+        self._pipeline = pipeline
+        self._executor = executor
+        self._metrics = metrics
+        self._max_in_flight = max_in_flight
+        self._timeout_s = timeout_s
+        self._max_duration_s = max_duration_s
+        self._in_flight = 0
+
+    async def analyze(self, data: bytes, options: AnalysisOptions) -> Analysis:
+        """Decode and analyse one recording.
+
+        Raises:
+            Overloaded: too many analyses are in flight.
+            DeadlineExceeded: it took longer than a request may take.
+            VoiceAnalyticsError: whatever `audio.decode` and `Pipeline.analyze` raise.
+        """
+        if self._in_flight >= self._max_in_flight:
+            raise Overloaded("Too many analyses are in flight", limit=self._max_in_flight)
+        self._in_flight += 1
+        self._metrics.in_flight.inc()
+        try:
+            return await asyncio.wait_for(self._analyze(data, options), self._timeout_s)
+        except asyncio.TimeoutError as error:
+            raise DeadlineExceeded(
+                "The analysis took too long", timeout_s=self._timeout_s
+            ) from error
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.dec()
+
+    async def _analyze(self, data: bytes, options: AnalysisOptions) -> Analysis:
+        deadline = time.monotonic() + self._timeout_s
+        started = time.perf_counter()
+        waveform = await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: audio.decode(data, max_duration_s=self._max_duration_s)
+        )
+        decode_ms = (time.perf_counter() - started) * 1000
+        analysis = await self._pipeline.analyze(
+            waveform, options, deadline=deadline, timings_ms={"decode": decode_ms}
+        )
+        self._count(analysis)
+        return analysis
+
+    def _count(self, analysis: Analysis) -> None:
+        self._metrics.audio_seconds.inc(analysis.duration)
+        for stage, milliseconds in analysis.timings_ms.items():
+            self._metrics.stage_seconds.labels(stage).observe(milliseconds / 1000)
+        for flag in analysis.quality.flags:
+            self._metrics.quality_flags.labels(flag).inc()
