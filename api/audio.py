@@ -204,13 +204,14 @@ def decode(data: bytes, *, max_duration_s: float) -> Waveform:
 
 
 def _open(data: bytes, container: str) -> InputContainer:
-    return av.open(
+    source: InputContainer = av.open(
         io.BytesIO(data),
         "r",
         format=_DEMUXERS[container],
         options=_OPEN_OPTIONS,
         metadata_errors="ignore",
     )
+    return source
 
 
 def _audio_stream(source: InputContainer) -> AudioStream:
