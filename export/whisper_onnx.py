@@ -1,0 +1,168 @@
+"""Writes Whisper's two graphs as encoder.onnx and decoder.onnx, in the precision asked for."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+from transformers import WhisperForConditionalGeneration
+
+from export.types import ExportOptions
+from export.whisper_graph import (
+    CLIP_SAMPLES,
+    ENCODER_FRAMES,
+    DecoderGraph,
+    EncoderGraph,
+    WhisperSizes,
+    sizes_of,
+)
+
+ENCODER_FILE: Final = "encoder.onnx"
+DECODER_FILE: Final = "decoder.onnx"
+
+_PROTOBUF_LIMIT_BYTES: Final = 1_900_000_000
+"""A protobuf message ends at 2 GiB: larger weights lie beside the graph, in `<file>.data`."""
+
+
+def write_graphs(
+    model: WhisperForConditionalGeneration,
+    alignment_heads: Sequence[tuple[int, int]],
+    options: ExportOptions,
+    folder: Path,
+) -> None:
+    """Exports both graphs into `folder`. `model` is float32, in evaluation mode, and is left as it
+    was."""
+    sizes = sizes_of(model)
+    if options.precision == "fp16":
+        model = _halved(model)
+    fused = options.target != "tensorrt"
+    with torch.no_grad(), _quiet_exporter():
+        encoder = EncoderGraph(model, fused_attention=fused).eval()
+        _write_encoder(encoder, sizes, options, folder / ENCODER_FILE)
+        decoder = DecoderGraph(model, alignment_heads).eval()
+        _write_decoder(decoder, sizes, options, folder / DECODER_FILE)
+
+
+def cross_names(sizes: WhisperSizes) -> list[str]:
+    """Names of the encoder's outputs, which are the decoder's inputs."""
+    return layer_names("cross", sizes)
+
+
+def layer_names(prefix: str, sizes: WhisperSizes) -> list[str]:
+    """`<prefix>_key_0`, `<prefix>_value_0`, … for every decoder layer: the decoder's caches, `past`
+    in and `present` out."""
+    return [
+        f"{prefix}_{part}_{layer}"
+        for layer in range(sizes.decoder_layers)
+        for part in ("key", "value")
+    ]
+
+
+def _write_encoder(
+    graph: EncoderGraph, sizes: WhisperSizes, options: ExportOptions, path: Path
+) -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        graph,
+        (torch.zeros(2, CLIP_SAMPLES),),
+        input_names=["audio"],
+        output_names=cross_names(sizes),
+        dynamic_shapes={"audio": {0: batch}},
+        opset_version=options.opset,
+        dynamo=True,
+        verbose=False,
+    )
+    _save(program, graph, options, path)
+
+
+def _write_decoder(
+    graph: DecoderGraph, sizes: WhisperSizes, options: ExportOptions, path: Path
+) -> None:
+    names = ("batch", "length", "count", "past")
+    batch, length, count, past = (torch.export.Dim(name) for name in names)
+    dtype = graph.table.dtype
+    heads, head_dim = sizes.heads, sizes.head_dim
+    cache = [torch.zeros(2, heads, 5, head_dim, dtype=dtype) for _ in layer_names("past", sizes)]
+    clip: list[Tensor] = []
+    for _ in range(sizes.decoder_layers):
+        clip.append(torch.zeros(2, heads, head_dim, ENCODER_FRAMES, dtype=dtype))
+        clip.append(torch.zeros(2, heads, ENCODER_FRAMES, head_dim, dtype=dtype))
+    tokens = torch.zeros(2, 3, dtype=torch.int64)
+    padding, positions = torch.tensor([0, 1]), torch.tensor([1, 2])
+    program = torch.onnx.export(
+        graph,
+        (tokens, padding, positions, cache, clip),
+        input_names=[
+            *("tokens", "padding", "logit_positions"),
+            *layer_names("past", sizes),
+            *cross_names(sizes),
+        ],
+        output_names=["logits", "alignment", *layer_names("present", sizes)],
+        dynamic_shapes={
+            "tokens": {0: batch, 1: length},
+            "padding": {0: batch},
+            "logit_positions": {0: count},
+            "past": [{0: batch, 2: past} for _ in cache],
+            "cross": [{0: batch} for _ in clip],
+        },
+        opset_version=options.opset,
+        dynamo=True,
+        verbose=False,
+    )
+    _save(program, graph, options, path)
+
+
+def _save(program: Any, graph: nn.Module, options: ExportOptions, path: Path) -> None:
+    """Writes the exported program; int8 weights go through a float32 file that is removed again."""
+    size_bytes = sum(p.numel() * p.element_size() for p in graph.state_dict().values())
+    external = size_bytes > _PROTOBUF_LIMIT_BYTES
+    if options.precision != "int8":
+        program.save(path, external_data=external)
+        return
+    float_path = path.with_name(f"float_{path.name}")
+    program.save(float_path, external_data=external)
+    quantize_dynamic(
+        float_path,
+        path,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        use_external_data_format=external,
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
+    )
+    for leftover in path.parent.glob(f"{float_path.name}*"):
+        leftover.unlink()
+
+
+def _halved(model: WhisperForConditionalGeneration) -> WhisperForConditionalGeneration:
+    """A float16 copy whose layer norms stay float32."""
+    halved = copy.deepcopy(model)
+    for module in halved.modules():
+        if not isinstance(module, nn.LayerNorm):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.half()
+    return halved
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keeps torch's exporter from printing its own remarks (optional packages, renamed axes)
+    between our progress lines."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
