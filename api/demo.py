@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from api.errors import ConfigurationError
-from api.settings import PROJECT_ROOT, Settings
+from api.settings import PROJECT_ROOT, load_settings
 from api.triton_server import bind
 
 SAMPLE = PROJECT_ROOT / "samples" / "conversation.wav"
@@ -102,7 +102,7 @@ def show(answer: dict[str, Any]) -> str:
 
 
 def run(once: bool) -> None:
-    settings = Settings()
+    settings = load_settings()
     with bind(settings.host, settings.port, "PORT") as probe:
         port = probe.getsockname()[1]
     url = f"http://{settings.host}:{port}"

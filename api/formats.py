@@ -47,7 +47,8 @@ def tsv(analysis: Analysis) -> str:
 def rttm(analysis: Analysis) -> str:
     """Speaker turns as NIST's Rich Transcription Time Marked lines."""
     return "".join(
-        f"SPEAKER {analysis.id} 1 {t.start:.3f} {t.duration_s:.3f} <NA> <NA> {t.speaker} <NA> <NA>\n"
+        f"SPEAKER {analysis.id} 1 {t.start:.3f} {t.duration_s:.3f} "
+        f"<NA> <NA> {t.speaker} <NA> <NA>\n"
         for t in analysis.turns
     )
 

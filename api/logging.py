@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, or coloured text in debug mode; request ids throughout."""
+"""Structured logs with request ids: one JSON object a line, or coloured text in debug mode."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from api.probe import HealthMonitor
 from api.repository import seed, serving_manifests
 from api.schemas import BUNDLED_NOTE
 from api.service import AnalysisService
-from api.settings import PROJECT_ROOT, Settings
+from api.settings import PROJECT_ROOT, Settings, load_settings
 from api.triton import TritonClient
 from api.triton_server import EmbeddedTriton, Ports, bind
 from api.vad import VoiceActivityDetector
@@ -44,8 +44,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         ConfigurationError: no Triton is named.
     """
-    settings = settings or Settings()
-    if settings.triton_url is None:
+    settings = settings or load_settings()
+    triton_url = settings.triton_url
+    if triton_url is None:
         raise ConfigurationError(
             "TRITON_URL is not set. Start the service with ./dev.sh serve or poetry run start: "
             "they run the embedded Triton and set it."
@@ -55,11 +56,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _open_parts(settings, figures) as parts:
+        async with _open_parts(settings, triton_url, figures) as parts:
             app.state.parts = parts
             yield
 
-    app = FastAPIOffline(
+    app: FastAPI = FastAPIOffline(
         title="voice-analytics",
         version=VERSION,
         description="Who spoke when, what they said, and how they sounded.",
@@ -76,7 +77,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _open_parts(settings: Settings, figures: Metrics) -> AsyncIterator[AppState]:
+async def _open_parts(
+    settings: Settings, triton_url: str, figures: Metrics
+) -> AsyncIterator[AppState]:
     """The composition root: opens everything in order, closes it in reverse."""
     manifests = serving_manifests(settings.repository_dir)
     releases = {name: manifest.release for name, manifest in manifests.items()}
@@ -86,10 +89,9 @@ async def _open_parts(settings: Settings, figures: Metrics) -> AsyncIterator[App
             log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
     async with contextlib.AsyncExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
-        assert settings.triton_url is not None
-        triton = TritonClient(settings.triton_url)
+        triton = TritonClient(triton_url)
         stack.push_async_callback(triton.close)
-        monitor = HealthMonitor(settings.triton_url, settings.watchdog_interval)
+        monitor = HealthMonitor(triton_url, settings.watchdog_interval)
         await stack.enter_async_context(monitor.running())
         service = AnalysisService(
             Pipeline(triton, VoiceActivityDetector(), manifests, executor),
@@ -158,7 +160,7 @@ def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None
         if reload:
             ChangeReload(config, target=server.run, sockets=[listening]).run()
         elif workers > 1:
-            Multiprocess(config, target=server.run, sockets=[listening]).run()
+            Multiprocess(config, sockets=[listening]).run()
         else:
             server.run(sockets=[listening])
 
@@ -166,7 +168,7 @@ def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None
 def _run(*, reload: bool) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until uvicorn takes over
     try:
-        settings = Settings()
+        settings = load_settings()
         serve(settings, workers=1 if reload else settings.workers, reload=reload)
     except ConfigurationError as error:
         sys.exit(error.message)

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its log line, its metrics, the upload limit, the error shape.
+"""What surrounds every request: id, log line, metrics, upload limit, and the error shape.
 
 Plain ASGI, so that a client's disconnect reaches the endpoint and nothing is buffered.
 """
@@ -93,9 +93,7 @@ def install_error_handlers(app: FastAPI) -> None:
         status = status_code(error)
         if status >= 500:
             log.warning("request_failed", kind=kind(error), reason=error.message, **error.details)
-        return error_response(
-            request, status, kind(error), error.message, error.details, headers
-        )
+        return error_response(request, status, kind(error), error.message, error.details, headers)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -20,7 +20,7 @@ from api.services import diarization, emotion, speaker_embedding, whisper
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
 from api.services.whisper import Transcript
-from api.services.windows import cover
+from api.services.windows import Window, cover
 from api.tensors import ModelSpec, Tensors
 from api.triton import TritonClient
 from api.types import Analysis, AnalysisOptions, Region, Turn, Waveform
@@ -132,16 +132,12 @@ class Pipeline:
 class _Branches:
     """One analysis' requests to Triton: bounded in number, all under one deadline, all timed."""
 
-    def __init__(
-        self, triton: TritonClient, deadline: float, timings_ms: dict[str, float]
-    ) -> None:
+    def __init__(self, triton: TritonClient, deadline: float, timings_ms: dict[str, float]) -> None:
         self._triton = triton
         self._deadline = deadline
         self.timings_ms = timings_ms
 
-    async def transcribe(
-        self, cut: Sequence[Chunk], options: AnalysisOptions
-    ) -> list[Transcript]:
+    async def transcribe(self, cut: Sequence[Chunk], options: AnalysisOptions) -> list[Transcript]:
         tensors = [whisper.encode(chunk.samples, options) for chunk in cut]
         return [whisper.decode(answer) for answer in await self._ask(whisper.SPEC, tensors)]
 
@@ -153,9 +149,7 @@ class _Branches:
             [speaker_embedding.decode(a, batch) for a, batch in zip(answers, batches, strict=True)]
         )
 
-    async def hear(
-        self, windows: Sequence[emotion.Window], num_labels: int
-    ) -> list[HeardWindow]:
+    async def hear(self, windows: Sequence[Window], num_labels: int) -> list[HeardWindow]:
         batches = _batches(windows)
         answers = await self._ask(emotion.SPEC, [emotion.encode(batch) for batch in batches])
         return [

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from api.errors import ConfigurationError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 class Settings(BaseSettings):
-    """Names are the environment variables' (case doesn't matter); the docstrings are their manual."""
+    """Names are the environment variables', in lower case; the docstrings are their manual."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
@@ -20,10 +22,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address the API listens on."""
 
-    port: int = Field(6500, ge=0, le=65535)
+    port: int = Field(default=6500, ge=0, le=65535)
     """Server port; 0 takes any free one."""
 
-    workers: int = Field(4, ge=1, le=64)
+    workers: int = Field(default=4, ge=1, le=64)
     """Number of API worker processes of `poetry run start`."""
 
     debug: bool = False
@@ -38,19 +40,19 @@ class Settings(BaseSettings):
     speaker_model: str = "speechbrain/spkrec-ecapa-voxceleb"
     """Speaker embedding checkpoint, likewise."""
 
-    max_audio_length: float = Field(300.0, gt=0)
+    max_audio_length: float = Field(default=300.0, gt=0)
     """Longest recording that `POST /audio/analyze` accepts, in seconds."""
 
-    max_upload_bytes: int = Field(200 * 2**20, gt=0)
+    max_upload_bytes: int = Field(default=200 * 2**20, gt=0)
     """Largest request body, in bytes."""
 
-    sample_rate: int = Field(16_000, ge=16_000, le=16_000)
-    """Rate at which the models listen, in Hz; all three are trained at 16000, no other is accepted."""
+    sample_rate: int = Field(default=16_000, ge=16_000, le=16_000)
+    """Rate at which the models listen, in Hz; all three are trained at 16000."""
 
-    max_concurrent_requests: int = Field(64, ge=1)
+    max_concurrent_requests: int = Field(default=64, ge=1)
     """Analyses in flight per worker; beyond it callers get 429 with Retry-After."""
 
-    request_timeout: float = Field(120.0, gt=0)
+    request_timeout: float = Field(default=120.0, gt=0)
     """Deadline of one analysis, in seconds; past it callers get 504."""
 
     data_dir: Path = Path(".data")
@@ -63,18 +65,31 @@ class Settings(BaseSettings):
     triton_url: str | None = None
     """host:port of a running Triton's gRPC endpoint; absent = start the embedded one."""
 
-    triton_http_port: int = Field(8000, ge=0, le=65535)
+    triton_http_port: int = Field(default=8000, ge=0, le=65535)
     """HTTP port of the embedded Triton, on loopback; 0 takes any free one."""
 
-    triton_grpc_port: int = Field(8001, ge=0, le=65535)
+    triton_grpc_port: int = Field(default=8001, ge=0, le=65535)
     """gRPC port of the embedded Triton, on loopback; 0 takes any free one."""
 
-    triton_metrics_port: int = Field(8002, ge=0, le=65535)
+    triton_metrics_port: int = Field(default=8002, ge=0, le=65535)
     """Metrics port of the embedded Triton, on loopback; 0 takes any free one."""
 
-    watchdog_interval: float = Field(5.0, gt=0)
+    watchdog_interval: float = Field(default=5.0, gt=0)
     """Seconds between two looks at the models' health; an idle model gets a canary inference."""
 
     @property
     def repository_dir(self) -> Path:
         return self.model_repository or self.data_dir / "model_repository"
+
+
+def load_settings() -> Settings:
+    """Read the environment and `.env`.
+
+    Raises:
+        ConfigurationError: a setting's value is wrong; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [f"{str(p['loc'][0]).upper()}: {p['msg']}" for p in error.errors()]
+        raise ConfigurationError("A setting is wrong. " + "; ".join(problems)) from error

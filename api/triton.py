@@ -10,16 +10,19 @@ A failure is told apart by its gRPC status, never by its message's text:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
 
-import numpy as np
 import tritonclient.grpc as grpc_client
 import tritonclient.grpc.aio as grpc_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
-from api.errors import VoiceAnalyticsError
+from api.errors import (
+    DeadlineExceeded,
+    InferenceError,
+    InvalidOption,
+    ModelUnavailable,
+    VoiceAnalyticsError,
+)
 from api.tensors import ModelSpec, Tensors
 
 
@@ -32,7 +35,7 @@ def _translate(error: InferenceServerException, model: str) -> VoiceAnalyticsErr
     return ModelUnavailable("The model server is away or restarting", model=model, status=status)
 
 
-def _encode(inputs: Mapping[str, np.ndarray]) -> list[grpc_client.InferInput]:
+def _encode(inputs: Tensors) -> list[grpc_client.InferInput]:
     encoded = []
     for name, array in inputs.items():
         tensor = grpc_client.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
