@@ -26,7 +26,9 @@ def audit(segments: Sequence[Segment], regions: Sequence[Region]) -> Quality:
     A region counts as covered where a segment's time, widened by the tolerance, lies over it.
     """
     speech_s = sum(r.duration_s for r in regions)
-    spoken = [Region(s.start - TOLERANCE_S, s.end + TOLERANCE_S) for s in segments if s.text.strip()]
+    spoken = [
+        Region(s.start - TOLERANCE_S, s.end + TOLERANCE_S) for s in segments if s.text.strip()
+    ]
     uncovered_s = max(0.0, speech_s - _intersection(regions, spoken))
     outside = sum(
         not any(w.end > r.start - TOLERANCE_S and w.start < r.end + TOLERANCE_S for r in regions)
@@ -59,7 +61,5 @@ def _intersection(first: Sequence[Region], second: Sequence[Region]) -> float:
     total = 0.0
     others = merge(sorted(second, key=lambda r: r.start), 0.0)
     for region in merge(sorted(first, key=lambda r: r.start), 0.0):
-        total += sum(
-            max(0.0, min(region.end, o.end) - max(region.start, o.start)) for o in others
-        )
+        total += sum(max(0.0, min(region.end, o.end) - max(region.start, o.start)) for o in others)
     return total

@@ -44,8 +44,7 @@ def decode(tensors: Tensors, windows: Sequence[Window], num_labels: int) -> list
     exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponent / exponent.sum(axis=1, keepdims=True)
     return [
-        HeardWindow(w.start_s, w.end_s, row)
-        for w, row in zip(windows, probabilities, strict=True)
+        HeardWindow(w.start_s, w.end_s, row) for w, row in zip(windows, probabilities, strict=True)
     ]
 
 

@@ -12,7 +12,9 @@ from api.types import Emotion, Segment, Turn, Word
 A, B = "SPEAKER_00", "SPEAKER_01"
 
 
-def _segment(start: float, end: float, speaker: str, text: str, label: str | None = None) -> Segment:
+def _segment(
+    start: float, end: float, speaker: str, text: str, label: str | None = None
+) -> Segment:
     words = tuple(Word(f" {w}", start, end, 1.0, speaker) for w in text.split())
     emotion = Emotion(label, {label: 1.0}) if label else None
     return Segment(start, end, text, words=words, speaker=speaker, emotion=emotion)
