@@ -18,7 +18,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -57,9 +57,7 @@ class EmbeddedTriton:
         self._wanted = ports
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
-        # The prefix tells our shared-memory regions from those of other servers on the machine.
-        digest = hashlib.sha256(str(self._work_dir).encode()).hexdigest()
-        self._shm_prefix = f"voice_analytics_{digest[:10]}_"
+        self._shm_prefix = shared_memory_prefix(self._work_dir)
         self.ports = ports
 
     @property
@@ -101,7 +99,7 @@ class EmbeddedTriton:
             )
         self._pid_file.write_text(str(self._process.pid))
         self._wait_until_ready()
-        log.info("triton_started", pid=self._process.pid, grpc=self.ports.grpc)
+        log.info("triton_started", pid=self._process.pid, **asdict(self.ports))
 
     def stop(self) -> None:
         """Let work in flight finish, then end the server; does nothing when it isn't running."""
@@ -200,6 +198,12 @@ class EmbeddedTriton:
     def _clean_shared_memory(self) -> None:
         for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
             region.unlink(missing_ok=True)
+
+
+def shared_memory_prefix(work_dir: Path) -> str:
+    """Tells a server's regions in /dev/shm from those of other servers on the machine."""
+    digest = hashlib.sha256(str(work_dir.resolve()).encode()).hexdigest()
+    return f"voice_analytics_{digest[:10]}_"
 
 
 def prepare_backends(target: Path) -> Path:
