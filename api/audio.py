@@ -2,9 +2,9 @@
 
 FFmpeg's libraries (through PyAV) do the decoding inside this process. An upload is hostile until
 shown otherwise, so FFmpeg never guesses: the container is recognised here by its first bytes, that
-one demuxer is named to FFmpeg, and only listed decoders may open. Playlists (HLS, DASH, concat, SDP)
-are refused by name, and no protocol is left open through which a container could reach a file or
-the network. Memory is bounded by the limit on the duration, not by what a file claims to hold.
+one demuxer is named to FFmpeg, and only listed decoders may open. Playlists (HLS, DASH, concat) are
+refused by name, and no protocol is left open through which a container could reach a file or the
+network. Memory is bounded by the limit on the duration, not by what a file claims to hold.
 
 Everything here is synchronous and CPU-bound: call it off the event loop.
 """
@@ -29,10 +29,8 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from api.errors import AudioTooLong, InvalidAudio, UnsupportedAudioFormat
+from api.sniff import SUPPORTED, sniff
 from api.types import SAMPLE_RATE_HZ, AudioInfo, Waveform
-
-SUPPORTED = "WAV, MP3, FLAC, OGG (Opus, Vorbis), M4A/MP4 (AAC, ALAC), AAC and WebM/Matroska"
-"""What may be uploaded, in words for messages."""
 
 MAX_CHANNELS = 8
 """7.1 surround; beyond it are microphone arrays, whose plain mean is no sensible mono."""
@@ -53,40 +51,26 @@ _DEMUXERS = {
     "aac": "aac",
 }
 
-_PCM = ("u8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f32be", "f64le")
 _DECODERS = frozenset(
-    ("mp3float", "mp3", "mp2", "mp2float", "flac", "opus", "libopus", "vorbis", "aac", "alac")
-    + ("pcm_mulaw", "pcm_alaw", "adpcm_ms", "adpcm_ima_wav", "gsm_ms")
-    + tuple(f"pcm_{sample}" for sample in _PCM)
+    "mp3float mp3 mp2float mp2 flac opus libopus vorbis aac alac pcm_mulaw pcm_alaw adpcm_ms "
+    "adpcm_ima_wav gsm_ms pcm_u8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be "
+    "pcm_f32le pcm_f32be pcm_f64le".split()
 )
+
+_SAMPLE_DTYPES: dict[str, type[np.generic]] = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
+"""FFmpeg's sample formats, as far as the decoders above give them."""
 
 _OPEN_OPTIONS = {
     "codec_whitelist": ",".join(sorted(_DECODERS)),
     "protocol_whitelist": "none",
     "max_streams": "16",
 }
-
-_REFUSED_SIGNATURES = (
-    (b"#EXTM3U", "HLS playlist"),
-    (b"ffconcat", "concat playlist"),
-    (b"v=0", "SDP session"),
-    (b"<?xml", "XML document"),
-    (b"<MPD", "DASH playlist"),
-    (b"[playlist]", "PLS playlist"),
-    (b"FORM", "AIFF"),
-    (b"caff", "CAF"),
-    (b".snd", "AU"),
-    (b"#!AMR", "AMR"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF/WMA"),
-    (b"wvpk", "WavPack"),
-    (b"MAC ", "Monkey's Audio"),
-    (b"FLV\x01", "FLV"),
-    (b"MThd", "MIDI"),
-    (b"\x00\x00\x01\xba", "MPEG program stream"),
-)
-"""First bytes of media that is told apart from "not audio" (415 rather than 400)."""
-
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 _MAX_ALLOCATION_BYTES = 32 * 1024 * 1024
 """FFmpeg's largest single allocation: the index of an 8 h MP4 (24 bytes for each AAC frame) fits.
@@ -98,73 +82,20 @@ take 2.1 GB and 13 s before its first packet; with it, it is refused within 50 m
 ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(_MAX_ALLOCATION_BYTES))
 av.logging.set_level(None)  # a damaged upload is told to its caller, not printed by FFmpeg
 
+_MAX_FILLED_S = 10.0
+"""Longest silence put in for damaged packets in a row; their durations are the file's own claim."""
+
 _RESAMPLE_BLOCK_S = 1.0
 """Frames are joined to blocks of this length: one call of the resampler per frame of 20 ms costs
 more than the resampling."""
 
 
-def sniff(data: bytes) -> str:
-    """Name of the container that the first bytes show: one of wav, mp3, flac, ogg, mp4, webm, aac.
-
-    Raises:
-        InvalidAudio: no bytes, or bytes that are no audio known to us.
-        UnsupportedAudioFormat: a known kind of media that isn't decoded here.
-    """
-    if not data:
-        raise InvalidAudio("The upload is empty", file="No bytes were received")
-    head = data[:64]
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
-        if head[8:12] == b"WAVE":
-            return "wav"
-        raise UnsupportedAudioFormat("Unsupported audio format", format=f"Only {SUPPORTED}")
-    if head.startswith(b"OggS"):
-        return "ogg"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "webm"
-    if head[4:8] in _MP4_BOXES:
-        return "mp4"
-    elementary = _sniff_elementary(data)
-    if elementary:
-        return elementary
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    for signature, name in _REFUSED_SIGNATURES:
-        if text.startswith(signature):
-            raise UnsupportedAudioFormat(f"{name} isn't accepted", format=f"Only {SUPPORTED}")
-    raise InvalidAudio("Invalid audio format", format=f"Only {SUPPORTED}")
-
-
-def _sniff_elementary(data: bytes) -> str | None:
-    """FLAC, ADTS AAC or MPEG audio, behind an ID3v2 tag or not; None for anything else."""
-    start = _id3_size(data)
-    head = data[start : start + 4]
-    if head == b"fLaC":
-        return "flac"
-    if len(head) == 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
-        layer = head[1] >> 1 & 3
-        if layer == 0:
-            return "aac" if head[1] & 0xF0 == 0xF0 else None
-        version_ok = head[1] >> 3 & 3 != 1
-        rates_ok = head[2] >> 4 != 15 and head[2] >> 2 & 3 != 3
-        return "mp3" if version_ok and rates_ok else None
-    return "mp3" if start else None
-
-
-def _id3_size(data: bytes) -> int:
-    """Bytes of a leading ID3v2 tag, header included (id3.org, ID3v2.4.0 structure, section 3.1)."""
-    if len(data) < 10 or data[:3] != b"ID3":
-        return 0
-    size = 0
-    for byte in data[6:10]:
-        size = size << 7 | byte & 0x7F
-    return size + 10
-
-
 def decode(data: bytes, *, max_duration_s: float) -> Waveform:
     """Decode a whole file into 16 kHz mono, whatever its rate and number of channels.
 
-    Channels are averaged. A file that breaks off gives what there is of it; a packet that can't be
-    decoded becomes silence of its length, so that later words keep their times, unless more than
-    `MAX_DAMAGED_SHARE` of all packets are like that. Values that are no numbers become silence.
+    Channels are averaged. A file that breaks off gives what there is of it. A packet that can't be
+    decoded becomes silence of its length, so that later words keep their times, as long as no more
+    than `MAX_DAMAGED_SHARE` of all packets are like that. Values that are no numbers become zero.
 
     Args:
         data: the file's bytes.
@@ -255,25 +186,28 @@ class _Frame:
 
 
 def _frames(source: InputContainer, stream: AudioStream) -> Iterator[_Frame]:
-    """Decode packet by packet; a damaged packet gives silence of its own duration.
+    """Decode packet by packet; damaged packets give silence of their duration if audio follows.
 
     Raises:
         InvalidAudio: at the end, when too many packets were damaged.
     """
     packets = damaged = 0
-    rate_hz = stream.codec_context.sample_rate
+    lost_s = 0.0
     for packet in _packets(source, stream):
         packets += 1
         try:
             decoded = packet.decode()
         except av.error.FFmpegError:
             damaged += 1
-            seconds = float((packet.duration or 0) * (packet.time_base or 0))
-            yield _Frame(np.zeros(int(min(seconds, 1.0) * rate_hz), np.float32), rate_hz)
+            lost_s += float((packet.duration or 0) * (packet.time_base or 0))
             continue
         for frame in decoded:
-            rate_hz = frame.sample_rate
-            yield _Frame(_mono(frame), rate_hz)
+            mono = _mono(frame)
+            if lost_s > 0.0:
+                silence_s, lost_s = min(lost_s, _MAX_FILLED_S), 0.0
+                filling = np.zeros(int(silence_s * frame.sample_rate), np.float32)
+                yield _Frame(filling, frame.sample_rate)
+            yield _Frame(mono, frame.sample_rate)
     if damaged > MAX_DAMAGED_SHARE * packets:
         raise InvalidAudio("The audio is damaged", damaged_packets=damaged, packets=packets)
 
@@ -297,8 +231,7 @@ def _mono(frame: AudioFrame) -> NDArray[np.float32]:
     """
     channels = frame.layout.nb_channels
     _check_shape(frame.sample_rate, channels)
-    raw: NDArray[Any] = frame.to_ndarray()
-    planes = raw if frame.format.is_planar else raw.reshape(-1, channels).T
+    planes = _planes(frame, channels)
     if planes.dtype.kind == "f":
         finite = np.nan_to_num(planes, nan=0.0, posinf=0.0, neginf=0.0)
         mono = np.clip(finite, -1.0, 1.0).mean(axis=0, dtype=np.float32)
@@ -307,6 +240,19 @@ def _mono(frame: AudioFrame) -> NDArray[np.float32]:
         middle = full_scale if planes.dtype.kind == "u" else 0.0
         mono = (planes.mean(axis=0, dtype=np.float32) - middle) / full_scale
     return np.asarray(mono, np.float32)
+
+
+def _planes(frame: AudioFrame, channels: int) -> NDArray[Any]:
+    """A frame's samples in its own format, shape (channels, n).
+
+    Not `frame.to_ndarray()`: with exactly eight planes PyAV (18.1) counts a ninth, whose address is
+    made of whatever follows in FFmpeg's structure.
+    """
+    dtype = np.dtype(_SAMPLE_DTYPES[frame.format.packed.name])
+    wanted = channels if frame.format.is_planar else 1
+    count = frame.samples * channels // wanted  # a plane's end is filling
+    planes = [np.frombuffer(bytes(plane), dtype, count) for plane in frame.planes[:wanted]]
+    return np.stack(planes) if frame.format.is_planar else planes[0].reshape(-1, channels).T
 
 
 def _resampled(frames: Iterator[_Frame]) -> Iterator[NDArray[np.float32]]:
