@@ -1,8 +1,9 @@
 """Compares an exported model with PyTorch on recordings of real people.
 
-The difference is judged on the scale of what is compared: logits of a trained classifier spread over several units, raw
-ECAPA embeddings over tens, so an absolute bound would be strict for one and loose for the other. The largest absolute
-difference is therefore divided by the standard deviation of the reference values over all clips.
+The difference is judged on the scale of what is compared: logits of a trained classifier spread
+over several units, raw ECAPA embeddings over tens, so an absolute bound would be strict for one and
+loose for the other. The largest absolute difference is therefore divided by the standard deviation
+of the reference values over all clips.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ SAMPLES_DIR: Final = Path(__file__).resolve().parents[1] / "tests" / "data"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The bounds of a parity check: largest difference in standard deviations of the reference, smallest cosine."""
+    """The bounds of a parity check: largest difference in standard deviations of the reference,
+    smallest cosine."""
 
     max_difference: float
     min_cosine: float
@@ -35,13 +37,15 @@ TOLERANCES: Final[dict[Precision, Tolerance]] = {
     "fp16": Tolerance(max_difference=5e-2, min_cosine=0.999),
     "int8": Tolerance(max_difference=5e-1, min_cosine=0.98),
 }
-"""fp32 is the project's contract. fp16 keeps 11 bits of mantissa, int8 8 bits per weight row: their bounds say "the same
-model, coarser", and are meant to catch a broken graph, not to promise an accuracy."""
+"""fp32 is the project's contract. fp16 keeps 11 bits of mantissa, int8 8 bits per weight row: their
+bounds say "the same model, coarser", and are meant to catch a broken graph, not to promise an
+accuracy."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What a comparison measured; `scale` is the reference's standard deviation, `clips` how many clips were compared."""
+    """What a comparison measured; `scale` is the reference's standard deviation, `clips` how many
+    clips were compared."""
 
     max_abs_difference: float
     scale: float
@@ -59,7 +63,8 @@ class Parity:
 
 
 def sample_audio() -> list[NDArray[np.float32]]:
-    """Reads the committed clips, in the order of their names: float32, shape (num_samples,), in [-1, 1], 16 kHz.
+    """Reads the committed clips, in the order of their names: float32, shape (num_samples,), in
+    [-1, 1], 16 kHz.
 
     Raises:
         FileNotFoundError: the checkout has no clips under tests/data.
@@ -73,7 +78,8 @@ def sample_audio() -> list[NDArray[np.float32]]:
 def compare(
     expected: Sequence[NDArray[np.float32]], measured: Sequence[NDArray[np.float32]]
 ) -> Parity:
-    """Measures how far `measured` is from `expected`, vector by vector (equal shapes, one vector per clip)."""
+    """Measures how far `measured` is from `expected`, vector by vector (equal shapes, one vector
+    per clip)."""
     reference = np.concatenate([vector.ravel() for vector in expected]).astype(np.float64)
     answer = np.concatenate([vector.ravel() for vector in measured]).astype(np.float64)
     return Parity(
@@ -95,8 +101,9 @@ def check(parity: Parity, tolerance: Tolerance) -> None:
     if not (close and aligned):
         raise ParityError(
             "the exported model doesn't answer as PyTorch does: largest difference "
-            f"{parity.relative_difference:.2e} standard deviations (allowed {tolerance.max_difference:.0e}), smallest "
-            f"cosine {parity.min_cosine:.6f} (allowed {tolerance.min_cosine})"
+            f"{parity.relative_difference:.2e} standard deviations (allowed "
+            f"{tolerance.max_difference:.0e}), smallest cosine {parity.min_cosine:.6f} (allowed "
+            f"{tolerance.min_cosine})"
         )
 
 
@@ -107,7 +114,11 @@ def _cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 def _read_pcm16(path: Path) -> NDArray[np.float32]:
     with wave.open(str(path), "rb") as clip:
-        if (clip.getframerate(), clip.getnchannels(), clip.getsampwidth()) != (SAMPLE_RATE_HZ, 1, 2):
+        if (clip.getframerate(), clip.getnchannels(), clip.getsampwidth()) != (
+            SAMPLE_RATE_HZ,
+            1,
+            2,
+        ):
             raise ValueError(f"{path} isn't 16 kHz mono 16-bit PCM")
         frames = clip.readframes(clip.getnframes())
     return (np.frombuffer(frames, dtype="<i2") / 32768.0).astype(np.float32)

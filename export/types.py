@@ -25,9 +25,9 @@ SAMPLE_RATE_HZ: Final = 16000
 class Checkpoint:
     """A checkpoint that lies on this machine.
 
-    `name` is what the manifest calls it ("bundled", a hub name, or a folder's name), `path` the folder (or the
-    openai-whisper `.pt` file), `source` where it came from in one line, `license` as its model card states it, or
-    "unknown".
+    `name` is what the manifest calls it ("bundled", a hub name, or a folder's name), `path` the
+    folder (or the openai-whisper `.pt` file), `source` where it came from in one line, `license` as
+    its model card states it, or "unknown".
     """
 
     name: str
@@ -50,8 +50,9 @@ class ExportOptions:
 class ModelFacts:
     """What an exporter reports about the files that it wrote; it becomes part of manifest.json.
 
-    `facts` are model facts under the manifest's own keys (whisper `sizes`; emotion `labels`, `window_s`; …), `parity`
-    what was measured against PyTorch, `options` the choices that shaped the files beyond `ExportOptions`.
+    `facts` are model facts under the manifest's own keys (whisper `sizes`; emotion `labels`,
+    `window_s`; …), `parity` what was measured against PyTorch, `options` the choices that shaped
+    the files beyond `ExportOptions`.
     """
 
     facts: Mapping[str, object]
@@ -61,12 +62,12 @@ class ModelFacts:
 
 
 class Exporter(Protocol):
-    """The one function that `export/whisper.py`, `export/emotion.py` and `export/speaker_embedding.py` define."""
+    """The one function that `export/whisper.py`, `export/emotion.py` and
+    `export/speaker_embedding.py` define."""
 
-    def __call__(
-        self, checkpoint: Checkpoint, options: ExportOptions, staging: Path
-    ) -> ModelFacts:
-        """Writes every file of the version but manifest.json into the existing, empty folder `staging`.
+    def __call__(self, checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> ModelFacts:
+        """Writes every file of the version but manifest.json into the existing, empty folder
+        `staging`.
 
         Raises:
             CheckpointError: the checkpoint isn't of this model's kind.

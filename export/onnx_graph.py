@@ -1,0 +1,90 @@
+"""PyTorch module → ONNX file with one audio input of any batch size and any length."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from export.quiet import quiet
+from export.types import SAMPLE_RATE_HZ
+
+AUDIO: Final = "AUDIO"
+"""Name of the one input of a leaf model: float32, shape (batch, samples), in [-1, 1], 16 kHz."""
+
+_SCOPES_KEY: Final = "pkg.torch.onnx.name_scopes"
+"""Where torch's exporter notes a node's module path: a printed list, from the root module to the
+node itself."""
+
+MIN_EXAMPLE_BATCH: Final = 2
+"""torch.export specialises dimensions of size 0 and 1, so the example batch holds two clips."""
+
+
+def write_onnx(module: torch.nn.Module, path: Path, output: str, opset: int) -> None:
+    """Traces `module` (audio (batch, samples) → (batch, values)) into a checked ONNX file at
+    `path`.
+
+    Both dimensions of the input stay free. Weights lie inside the file.
+    """
+    torch.manual_seed(0)
+    example = torch.randn(MIN_EXAMPLE_BATCH, 2 * SAMPLE_RATE_HZ) * 0.1
+    dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim.DYNAMIC}
+    with torch.no_grad(), quiet():
+        torch.onnx.export(
+            module,
+            (example,),
+            str(path),
+            input_names=[AUDIO],
+            output_names=[output],
+            dynamic_shapes=(dynamic,),
+            dynamo=True,
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
+    _name_by_module(path)
+    validate(path)
+
+
+def validate(path: Path) -> None:
+    """Checks an ONNX file against the standard and infers every shape strictly.
+
+    Raises:
+        onnx.checker.ValidationError: the file isn't valid ONNX.
+        onnx.shape_inference.InferenceError: an operator's inputs don't fit.
+    """
+    onnx.checker.check_model(str(path))
+    onnx.shape_inference.infer_shapes(onnx.load(str(path)), check_type=True, strict_mode=True)
+
+
+def run(path: Path, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Runs each clip alone through the ONNX file on the CPU; one vector per clip."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return [session.run(None, {AUDIO: clip[None]})[0][0].astype(np.float32) for clip in clips]
+
+
+def _name_by_module(path: Path) -> None:
+    """Names each node `module.path/Operator_index` and drops the tracer's metadata.
+
+    The metadata holds the stack trace, with the folders of the machine that exports, of every node.
+    """
+    model = onnx.load(str(path))
+    for index, node in enumerate(model.graph.node):
+        metadata = {entry.key: entry.value for entry in node.metadata_props}
+        scopes = ast.literal_eval(metadata.get(_SCOPES_KEY, "['', '']"))
+        node.name = f"{scopes[-2]}/{node.op_type}_{index}"
+        node.ClearField("doc_string")
+    for message in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        message.ClearField("metadata_props")
+    for tensor in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        tensor.ClearField("metadata_props")
+    onnx.save(model, str(path))
