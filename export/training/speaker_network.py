@@ -1,0 +1,204 @@
+"""The tiny ECAPA-TDNN: its shape, its features, its training loop, and centred embeddings.
+
+Architecture: Desplanques et al., "ECAPA-TDNN", Interspeech 2020, as SpeechBrain implements it, an
+eighth as wide. Loss: additive angular margin (Deng et al., "ArcFace", CVPR 2019).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export import torchaudio_stub
+from export.training.augment import (
+    add_noise,
+    add_reverb,
+    coloured_noise,
+    equalise,
+    lowpass,
+)
+from export.training.corpora import SAMPLE_RATE_HZ
+from export.training.speaker_voices import Takes, string_takes
+
+torchaudio_stub.install()
+
+from speechbrain.lobes.features import Fbank  # noqa: E402
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier  # noqa: E402
+from speechbrain.nnet.losses import (  # noqa: E402
+    AdditiveAngularMargin,
+    LogSoftmaxWrapper,
+)
+from speechbrain.processing.features import InputNormalization  # noqa: E402
+
+NUM_MELS = 80
+EMBEDDING_DIM = 128
+ARCHITECTURE = {
+    "channels": [128, 128, 128, 128, 384],
+    "kernel_sizes": [5, 3, 3, 3, 1],
+    "dilations": [1, 2, 3, 4, 1],
+    "attention_channels": 64,
+    "res2net_scale": 4,
+    "se_channels": 64,
+    "lin_neurons": EMBEDDING_DIM,
+}
+
+# The window that diarization embeds, and a longer one for whole utterances.
+_TRAIN_LENGTHS_S = (1.5, 1.5, 1.5, 1.5, 1.5, 2.5)
+_REAL_SHARE = 0.75
+# The margin grows from nothing until this share of the training is done: a full margin from the
+# start leaves the loss on a plateau for the few thousand steps that there are.
+_MARGIN, _SCALE = 0.2, 30.0
+_MARGIN_RAMP = 0.6
+_WARM_UP_STEPS = 60
+_EMBED_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how to train; exactly one of ``steps`` and ``minutes`` bounds it."""
+
+    seed: int = 0
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give either steps or minutes")
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Share of the training that is done, in [0, 1]."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        return min(1.0, elapsed_s / (60 * (self.minutes or 1.0)))
+
+
+class SpeakerNetwork:
+    """Filterbank, sentence mean normalisation and ECAPA-TDNN, with a classifier for training."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = list(class_names)
+        self.fbank = Fbank(n_mels=NUM_MELS)
+        self.mean_norm = InputNormalization(norm_type="sentence", std_norm=False)
+        self.encoder = ECAPA_TDNN(NUM_MELS, **ARCHITECTURE)
+        self.classifier = Classifier(EMBEDDING_DIM, out_neurons=len(self.class_names))
+
+    def features(self, audio: NDArray[np.float32]) -> torch.Tensor:
+        """Log-mel filterbank: (batch, num_samples) to (batch, num_frames, 80)."""
+        bank = self.fbank(torch.from_numpy(audio))
+        return self.mean_norm(bank, torch.ones(len(bank)))
+
+    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw embeddings of equally long windows: (n, num_samples) to (n, 128)."""
+        self.encoder.eval()
+        with torch.no_grad():
+            batches = [
+                self.encoder(self.features(windows[i : i + _EMBED_BATCH]))[:, 0].numpy()
+                for i in range(0, len(windows), _EMBED_BATCH)
+            ]
+        return np.concatenate(batches) if batches else np.empty((0, EMBEDDING_DIM), np.float32)
+
+    def centre(self, windows: NDArray[np.float32]) -> None:
+        """Move the mean embedding of ``windows`` to zero by way of the last layer's bias."""
+        mean = torch.from_numpy(self.embed(windows).mean(axis=0))
+        with torch.no_grad():
+            self.encoder.fc.conv.bias -= mean
+
+
+def train(
+    real: Mapping[str, Takes], synthetic: Mapping[str, Takes], plan: TrainingPlan
+) -> SpeakerNetwork:
+    """Train on real (and disguised) and synthetic voices, then centre on all of them.
+
+    Args:
+        real: takes by class, drawn three times out of four.
+        synthetic: takes by class; may be empty.
+        plan: bounds, seed and optimiser settings.
+    """
+    torch.manual_seed(plan.seed)
+    rng = np.random.default_rng(plan.seed)
+    network = SpeakerNetwork([*real, *synthetic])
+    takes = [*real.values(), *synthetic.values()]
+    parameters = [*network.encoder.parameters(), *network.classifier.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    start_s, step, losses, hits = time.monotonic(), 0, [], []
+    while (done := plan.progress(step, time.monotonic() - start_s)) < 1.0:
+        for group in optimiser.param_groups:
+            group["lr"] = plan.learning_rate * _schedule(step, done)
+        labels = _draw_labels(len(real), len(takes), plan.batch_size, rng)
+        windows = _draw_windows([takes[label] for label in labels], rng)
+        target = torch.from_numpy(labels)[:, None]
+        network.encoder.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            embeddings = network.encoder(_mask_bands(network.features(windows), rng))
+        cosines = network.classifier(embeddings.float())
+        margin = _MARGIN * min(1.0, done / _MARGIN_RAMP)
+        loss = LogSoftmaxWrapper(AdditiveAngularMargin(margin, _SCALE))(cosines, target)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        step += 1
+        losses.append(loss.item())
+        hits.append((cosines[:, 0].argmax(-1) == target[:, 0]).float().mean().item())
+        if step % 100 == 0:
+            print(
+                f"step {step}  {done:4.0%}  {time.monotonic() - start_s:.0f} s  "
+                f"loss {np.mean(losses[-100:]):.3f}  accuracy {np.mean(hits[-100:]):.3f}",
+                flush=True,
+            )
+    num_samples = round(_TRAIN_LENGTHS_S[0] * SAMPLE_RATE_HZ)
+    network.centre(
+        np.stack([string_takes(t, num_samples, rng) for t in real.values() for _ in range(12)])
+    )
+    return network
+
+
+def distort(audio: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Send one utterance through a random room, microphone, line, noise and gain."""
+    if rng.random() < 0.35:
+        audio = add_reverb(audio, rng)
+    if rng.random() < 0.6:
+        audio = equalise(audio, rng)
+    if rng.random() < 0.5:
+        audio = lowpass(audio, rng.uniform(3200, 4000))
+    if rng.random() < 0.8:
+        audio = add_noise(audio, coloured_noise(len(audio), rng), snr_db=rng.uniform(8, 45))
+    return (audio * 10 ** (rng.uniform(-20, 15) / 20)).astype(np.float32)
+
+
+def _schedule(step: int, done: float) -> float:
+    """Linear warm-up, then a cosine down to 2% of the learning rate."""
+    return min(1.0, (step + 1) / _WARM_UP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
+
+
+def _draw_labels(
+    num_real: int, num_classes: int, batch_size: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    real = rng.integers(num_real, size=batch_size)
+    if num_classes == num_real:
+        return real
+    synthetic = rng.integers(num_real, num_classes, size=batch_size)
+    return np.where(rng.random(batch_size) < _REAL_SHARE, real, synthetic)
+
+
+def _draw_windows(batch: Sequence[Takes], rng: np.random.Generator) -> NDArray[np.float32]:
+    num_samples = round(_TRAIN_LENGTHS_S[rng.integers(len(_TRAIN_LENGTHS_S))] * SAMPLE_RATE_HZ)
+    return np.stack([distort(string_takes(takes, num_samples, rng), rng) for takes in batch])
+
+
+def _mask_bands(features: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Blank a few neighbouring bands in half of the utterances (Park et al., SpecAugment, 2019)."""
+    for row in features:
+        if rng.random() < 0.5:
+            first = int(rng.integers(0, NUM_MELS - 10))
+            row[:, first : first + int(rng.integers(1, 10))] = 0
+    return features
