@@ -9,6 +9,16 @@ data=$(realpath -m "${DATA_DIR:-.data}")/databases
 redis_port=${REDIS_PORT:-6379}
 postgres_port=${POSTGRES_PORT:-5432}
 
+# Compose wants a password; development gets one of its own, made once.
+with_password() {
+    local file=$data/password
+    if [[ ! -f $file ]]; then
+        mkdir -p "$data"
+        (umask 077 && head -c 24 /dev/urandom | base64 | tr -d '/+=' >"$file")
+    fi
+    POSTGRES_PASSWORD=${POSTGRES_PASSWORD:-$(<"$file")} docker compose "$@"
+}
+
 docker_runs() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
 
 postgres_bin() {
@@ -85,8 +95,8 @@ stop_all() {
 
 case ${1:-} in
     start)
-        if docker_runs; then docker compose up --detach --wait postgres redis; else start_redis; start_postgres; fi ;;
+        if docker_runs; then with_password up --detach --wait postgres redis; else start_redis; start_postgres; fi ;;
     stop)
-        if docker_runs; then docker compose stop postgres redis; else stop_all; fi ;;
+        if docker_runs; then with_password stop postgres redis; else stop_all; fi ;;
     *) die "usage: databases.sh start|stop" ;;
 esac
