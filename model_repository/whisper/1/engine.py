@@ -1,0 +1,229 @@
+"""The two graphs in onnxruntime, on a CPU or a GPU.
+
+Caches stay where the graphs run: on a GPU nothing but tokens and logits crosses the bus at each
+step. On a CPU a clip's part of the encoder's answer is a view, never a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from generation import CLIP_SAMPLES, Sizes
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession, OrtValue
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to run the graphs.
+
+    Attributes:
+        provider: `tensorrt` runs the encoder in TensorRT and the decoder, whose cache grows by one
+            each step, in CUDA.
+        max_clips: largest batch, the upper bound of TensorRT's shape profile.
+        engine_cache: folder where TensorRT keeps the engine that it built.
+    """
+
+    provider: Provider = "cpu"
+    intra_op_threads: int = 2
+    device_id: int = 0
+    max_clips: int = 16
+    engine_cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class EncodedClips:
+    """What the encoder made of `count` clips, where the decoder runs.
+
+    Attributes:
+        values: cross-attention keys and values, per layer (count, heads, head_dim, 1500) and
+            (count, heads, 1500, head_dim).
+        arrays: on a CPU the arrays that `values` stand on; empty on a GPU.
+    """
+
+    values: tuple[OrtValue, ...]
+    count: int
+    arrays: tuple[NDArray[Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Self-attention keys and values: per layer twice (rows, heads, length, head_dim)."""
+
+    values: tuple[OrtValue, ...]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of the decoder.
+
+    logits: float32, (rows, positions, vocab), a copy of its own; alignment: (rows, alignment heads,
+    length, 1500), scores before the softmax.
+    """
+
+    logits: Floats
+    alignment: OrtValue = field(repr=False)
+    cache: Cache
+
+
+class Engine:
+    """Sessions for encoder.onnx and decoder.onnx of one version folder."""
+
+    def __init__(self, folder: Path, sizes: Sizes, settings: EngineSettings) -> None:
+        self.sizes = sizes
+        self.on_cpu = settings.provider == "cpu"
+        self._device = "cpu" if self.on_cpu else "cuda"
+        self._device_id = settings.device_id
+        options = _session_options(settings)
+        self._encoder = InferenceSession(
+            str(folder / "encoder.onnx"), options, _providers(settings)
+        )
+        decoder_provider: Provider = "cpu" if self.on_cpu else "cuda"
+        self._decoder = InferenceSession(
+            str(folder / "decoder.onnx"), options, _providers(settings, decoder_provider)
+        )
+        self._cross_names = [output.name for output in self._encoder.get_outputs()]
+        names = [tensor.name for tensor in self._decoder.get_inputs()]
+        self._past_names = [name for name in names if name.startswith("past_")]
+        self._output_names = [output.name for output in self._decoder.get_outputs()]
+        half = self._decoder.get_inputs()[names.index("past_key_0")].type == "tensor(float16)"
+        self._dtype = np.float16 if half else np.float32
+
+    def encode(self, clips: Sequence[Floats]) -> EncodedClips:
+        """Encodes clips of up to 30 s, each float32, (num_samples,).
+
+        A CPU encodes them one by one, which costs nothing, the sequences being long, and makes a
+        clip's numbers independent of its neighbours; a GPU encodes them together.
+        """
+        if not self.on_cpu:
+            return EncodedClips(tuple(self._encode_on_device(clips)), len(clips))
+        answers = self._empty_answers(len(clips))
+        for index, clip in enumerate(clips):
+            binding = self._encoder.io_binding()
+            binding.bind_cpu_input("audio", _padded([clip]))
+            for name, answer in zip(self._cross_names, answers, strict=True):
+                own = answer[index : index + 1]
+                binding.bind_output(name, "cpu", 0, self._dtype, own.shape, own.ctypes.data)
+            self._encoder.run_with_iobinding(binding)
+        return self._on_device(answers)
+
+    def select(self, encoded: EncodedClips, rows: Sequence[int]) -> EncodedClips:
+        """The clips at `rows`, in that order; all of them or, on a CPU, neighbours cost no copy."""
+        if list(rows) == list(range(encoded.count)):
+            return encoded
+        arrays = encoded.arrays or tuple(value.numpy() for value in encoded.values)
+        first, last = rows[0], rows[0] + len(rows)
+        if list(rows) == list(range(first, last)):
+            return self._on_device([array[first:last] for array in arrays])
+        return self._on_device([array[list(rows)] for array in arrays])
+
+    def empty_cache(self, rows: int) -> Cache:
+        """The cache before the first token."""
+        empty = np.zeros((rows, self.sizes.heads, 0, self.sizes.head_dim), self._dtype)
+        return Cache(tuple(self._to_device(empty) for _ in self._past_names))
+
+    def keep(self, cache: Cache, rows: Sequence[int]) -> Cache:
+        """A copy of the rows of a cache that go on."""
+        return Cache(tuple(self._to_device(value.numpy()[list(rows)]) for value in cache.values))
+
+    def decode(
+        self,
+        tokens: Integers,
+        padding: Integers,
+        logit_positions: Sequence[int],
+        cache: Cache,
+        encoded: EncodedClips,
+    ) -> Pass:
+        """Reads `tokens`, int64, (rows, length), after what the cache holds.
+
+        padding: int64, (rows,), padding columns at the left of each row since the cache was empty.
+        logit_positions: columns of `tokens` whose logits are wanted.
+        """
+        binding = self._decoder.io_binding()
+        binding.bind_cpu_input("tokens", np.ascontiguousarray(tokens))
+        binding.bind_cpu_input("padding", np.ascontiguousarray(padding))
+        binding.bind_cpu_input("logit_positions", np.array(logit_positions, np.int64))
+        for name, value in zip(self._past_names, cache.values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        for name, value in zip(self._cross_names, encoded.values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        for name in self._output_names:
+            device = "cpu" if name == "logits" else self._device
+            binding.bind_output(name, device, 0 if device == "cpu" else self._device_id)
+        self._decoder.run_with_iobinding(binding)
+        logits, alignment, *present = binding.get_outputs()
+        return Pass(np.array(logits.numpy()), alignment, Cache(tuple(present)))
+
+    def _encode_on_device(self, clips: Sequence[Floats]) -> Sequence[OrtValue]:
+        binding = self._encoder.io_binding()
+        binding.bind_cpu_input("audio", _padded(clips))
+        for name in self._cross_names:
+            binding.bind_output(name, self._device, self._device_id)
+        self._encoder.run_with_iobinding(binding)
+        outputs: Sequence[OrtValue] = binding.get_outputs()
+        return outputs
+
+    def _empty_answers(self, count: int) -> list[NDArray[Any]]:
+        shapes = [tensor.shape[1:] for tensor in self._encoder.get_outputs()]
+        return [np.empty((count, *shape), self._dtype) for shape in shapes]
+
+    def _on_device(self, arrays: Sequence[NDArray[Any]]) -> EncodedClips:
+        values = tuple(self._to_device(array) for array in arrays)
+        return EncodedClips(values, len(arrays[0]), tuple(arrays) if self.on_cpu else ())
+
+    def _to_device(self, array: NDArray[Any]) -> OrtValue:
+        return OrtValue.ortvalue_from_numpy(array, self._device, self._device_id)
+
+
+def _session_options(settings: EngineSettings) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.intra_op_threads
+    options.inter_op_num_threads = 1
+    # Idle threads that spin take the cores that the other models need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _providers(
+    settings: EngineSettings, provider: Provider | None = None
+) -> list[str | tuple[str, dict[str, Any]]]:
+    wanted = provider or settings.provider
+    chain: list[str | tuple[str, dict[str, Any]]] = ["CPUExecutionProvider"]
+    if wanted in ("cuda", "tensorrt"):
+        chain.insert(0, ("CUDAExecutionProvider", {"device_id": settings.device_id}))
+    if wanted == "tensorrt":
+        chain.insert(0, ("TensorrtExecutionProvider", _tensorrt_options(settings)))
+    return chain
+
+
+def _tensorrt_options(settings: EngineSettings) -> dict[str, Any]:
+    """An explicit shape profile: without one, each new batch size builds an engine for half a
+    minute."""
+    options: dict[str, Any] = {
+        "device_id": settings.device_id,
+        "trt_profile_min_shapes": f"audio:1x{CLIP_SAMPLES}",
+        "trt_profile_opt_shapes": f"audio:{(settings.max_clips + 1) // 2}x{CLIP_SAMPLES}",
+        "trt_profile_max_shapes": f"audio:{settings.max_clips}x{CLIP_SAMPLES}",
+    }
+    if settings.engine_cache is not None:
+        options["trt_engine_cache_enable"] = True
+        options["trt_engine_cache_path"] = str(settings.engine_cache)
+    return options
+
+
+def _padded(clips: Sequence[Floats]) -> Floats:
+    """Silence up to 30 s after each clip: (clips, 480000)."""
+    batch = np.zeros((len(clips), CLIP_SAMPLES), np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: clip.size] = clip
+    return batch

@@ -1,0 +1,77 @@
+"""Which tokens may come next: Whisper's rules for timestamps, blanks and non-speech.
+
+They are openai-whisper's (`SuppressBlank`, `SuppressTokens` and `ApplyTimestampRules` in
+decoding.py): a transcript begins with a timestamp; timestamps come in pairs around text, and never
+go back; where they are together likelier than any text, a timestamp it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from generation import Generation
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class TokenRules:
+    """The rules of one checkpoint."""
+
+    def __init__(self, generation: Generation) -> None:
+        tokens = generation.tokens
+        self._end_of_text = tokens.end_of_text
+        self._timestamps = tokens.timestamp_begin
+        self._suppressed = np.array(sorted({*generation.suppress, tokens.no_timestamps}), np.intp)
+        self._suppressed_first = np.array(generation.begin_suppress, np.intp)
+        self._latest_first = tokens.timestamp_begin + generation.max_initial_timestamp_index
+
+    def apply(self, logits: Floats, generated: Sequence[Sequence[int]]) -> None:
+        """Sets the logits of forbidden tokens to minus infinity, in place.
+
+        logits: float32, (rows, vocab), finite; generated: per row, the tokens decoded so far.
+        """
+        logits[:, self._suppressed] = -np.inf
+        for row, tokens in zip(logits, generated, strict=True):
+            if tokens:
+                self._keep_pairs(row, tokens)
+            else:
+                row[self._suppressed_first] = -np.inf
+                row[: self._timestamps] = -np.inf
+                row[self._latest_first + 1 :] = -np.inf
+            self._prefer_timestamps(row)
+
+    def _keep_pairs(self, row: Floats, tokens: Sequence[int]) -> None:
+        begin = self._timestamps
+        after_timestamp = tokens[-1] >= begin
+        opened = after_timestamp and (len(tokens) < 2 or tokens[-2] >= begin)
+        if opened:
+            row[begin:] = -np.inf
+            return
+        if after_timestamp:
+            row[: self._end_of_text] = -np.inf
+            row[begin : tokens[-1]] = -np.inf
+            return
+        last = next((token for token in reversed(tokens) if token >= begin), None)
+        if last is not None:
+            row[begin : last + 1] = -np.inf
+
+    def _prefer_timestamps(self, row: Floats) -> None:
+        text, timestamps = row[: self._timestamps], row[self._timestamps :]
+        likeliest = timestamps.max()
+        if not np.isfinite(likeliest):
+            return
+        together = likeliest + np.log(np.exp(timestamps - likeliest).sum())
+        if together > text.max():
+            text[:] = -np.inf
+
+
+def log_normaliser(logits: Floats) -> Floats:
+    """log Σ exp over the vocabulary: (rows, vocab) → (rows,). A row without any finite logit gives
+    minus infinity."""
+    highest = logits.max(axis=1)
+    shift = np.where(np.isfinite(highest), highest, np.float32(0.0))
+    with np.errstate(divide="ignore"):
+        total: Floats = shift + np.log(np.exp(logits - shift[:, None]).sum(axis=1))
+    return total

@@ -1,0 +1,114 @@
+"""The answer for one clip, and the JSON in which it leaves the model."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clips import Clip
+from decoding import Hypothesis
+from generation import SpecialTokens
+from segments import Segment, split_segments
+from tokenization import WhisperTokenizer
+
+MIN_AVG_LOGPROB = -1.0
+"""Below this the model guesses (openai-whisper, `logprob_threshold`)."""
+
+MAX_NO_SPEECH_PROB = 0.6
+"""Above this, and with a guessed text, the clip is silent (openai-whisper,
+`no_speech_threshold`)."""
+
+_TIME_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in a clip; times in seconds from the clip's start.
+
+    `language_probability` is 1 where the caller named the language, or the model knows only one.
+    """
+
+    language: str
+    language_probability: float
+    hypothesis: Hypothesis
+    segments: tuple[Segment, ...]
+    duration_s: float
+
+
+def transcript_of(
+    clip: Clip, language: tuple[str, float], hypothesis: Hypothesis, special: SpecialTokens
+) -> Transcript:
+    """Cuts a decoded clip into segments; a silent one has none."""
+    segments: list[Segment] = []
+    if not is_silence(hypothesis):
+        segments = split_segments(hypothesis.tokens, hypothesis.logprobs, special, clip.duration_s)
+    return Transcript(
+        language=language[0],
+        language_probability=language[1],
+        hypothesis=hypothesis,
+        segments=tuple(segments),
+        duration_s=clip.duration_s,
+    )
+
+
+def is_silence(hypothesis: Hypothesis) -> bool:
+    """Whether the text was guessed where the model itself heard no speech."""
+    guessed = hypothesis.avg_logprob < MIN_AVG_LOGPROB
+    return guessed and hypothesis.no_speech_prob > MAX_NO_SPEECH_PROB
+
+
+def compression_ratio(tokens: Sequence[int], tokenizer: WhisperTokenizer) -> float:
+    """Bytes of the text over its bytes when packed: speech stays near 1.5, a loop climbs far above
+    2."""
+    text = tokenizer.decode(tokens).strip().encode()
+    return len(text) / len(zlib.compress(text))
+
+
+def to_json(transcript: Transcript, tokenizer: WhisperTokenizer) -> str:
+    """The content of TRANSCRIPT.
+
+    Texts of segments and words keep the space before them, so that joining them gives the whole
+    text in any language.
+    """
+    hypothesis = transcript.hypothesis
+    ratio = compression_ratio(hypothesis.tokens, tokenizer)
+    segments = [
+        {
+            "start": _rounded(segment.start_s),
+            "end": _rounded(segment.end_s),
+            "text": tokenizer.decode(segment.text_tokens),
+            "tokens": list(segment.tokens),
+            "avg_logprob": hypothesis.avg_logprob,
+            "compression_ratio": ratio,
+            "temperature": hypothesis.temperature,
+            "words": _words(segment),
+        }
+        for segment in transcript.segments
+    ]
+    answer = {
+        "text": "".join(str(segment["text"]) for segment in segments).strip(),
+        "language": transcript.language,
+        "language_probability": transcript.language_probability,
+        "no_speech_prob": hypothesis.no_speech_prob,
+        "segments": segments,
+        "duration": transcript.duration_s,
+    }
+    return json.dumps(answer, ensure_ascii=False, allow_nan=False)
+
+
+def _words(segment: Segment) -> list[dict[str, object]]:
+    return [
+        {
+            "word": word.text,
+            "start": _rounded(word.start_s),
+            "end": _rounded(word.end_s),
+            "probability": word.probability,
+        }
+        for word in segment.words
+    ]
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, _TIME_DIGITS)
