@@ -215,9 +215,7 @@ def _high_pass(tail: NDArray[np.float32], samples: NDArray[np.float32]) -> NDArr
     return np.asarray(samples - means, np.float32)
 
 
-def _padded(
-    spans: list[tuple[int, int]], duration_s: float, settings: VadSettings
-) -> list[Region]:
+def _padded(spans: list[tuple[int, int]], duration_s: float, settings: VadSettings) -> list[Region]:
     """Spans of frames as regions in seconds, widened, clipped, and merged where they then touch."""
     frame_s = FRAME_SAMPLES / SAMPLE_RATE_HZ
     regions: list[Region] = []

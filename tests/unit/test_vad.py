@@ -1,0 +1,229 @@
+"""Speech is found in real recordings, and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from api.audio import decode
+from api.types import SAMPLE_RATE_HZ, Region, Waveform
+from api.vad import FRAME_SAMPLES, SpeechTracker, VadSettings, VadState, VoiceActivityDetector
+
+ASSETS = Path(__file__).parents[2] / "api" / "assets"
+DATA = Path(__file__).parents[1] / "data"
+Samples = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def detector() -> VoiceActivityDetector:
+    return VoiceActivityDetector()
+
+
+def clip(name: str) -> Samples:
+    waveform = decode((DATA / f"{name}.wav").read_bytes(), max_duration_s=30)
+    return waveform.samples
+
+
+def noise(count: int, slope: float, seed: int = 0) -> Samples:
+    """Noise of unit power whose amplitude falls with frequency ** slope: 0 white, 0.5 pink."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(count))
+    spectrum /= np.maximum(np.arange(len(spectrum)), 1.0) ** slope
+    shaped = np.fft.irfft(spectrum, count)
+    return np.asarray(shaped / shaped.std(), np.float32)
+
+
+def conversation(snr_db: float, slope: float) -> tuple[Waveform, list[Region]]:
+    """Every sample clip once, a second apart, in noise; and where the clips lie."""
+    names = sorted(path.stem for path in DATA.glob("*.wav"))
+    gap = np.zeros(SAMPLE_RATE_HZ, np.float32)
+    parts, regions, position = [gap], [], 1.0
+    for name in names:
+        voice = clip(name)
+        voice = voice / np.sqrt(np.mean(voice**2)) * 0.05
+        regions.append(Region(position, position + len(voice) / SAMPLE_RATE_HZ))
+        position = regions[-1].end + 1.0
+        parts += [voice, gap]
+    samples = np.concatenate(parts)
+    samples += 0.05 * 10 ** (-snr_db / 20) * noise(len(samples), slope)
+    return Waveform(samples), regions
+
+
+def mask(regions: list[Region], count: int, widen_s: float = 0.0) -> NDArray[np.bool_]:
+    inside = np.zeros(count, bool)
+    for region in regions:
+        first = max(0, round((region.start - widen_s) * SAMPLE_RATE_HZ))
+        inside[first : round((region.end + widen_s) * SAMPLE_RATE_HZ)] = True
+    return inside
+
+
+@pytest.mark.parametrize(("snr_db", "slope"), [(30, 0.0), (20, 0.5), (20, 1.0), (10, 0.5)])
+def test_speech_is_found_in_noise(
+    detector: VoiceActivityDetector, snr_db: float, slope: float
+) -> None:
+    waveform, truth = conversation(snr_db, slope)
+    found = mask(detector.detect(waveform), len(waveform.samples))
+    speech = mask(truth, len(waveform.samples))
+    surely_none = ~mask(truth, len(waveform.samples), widen_s=0.3)
+    assert (speech & ~found).sum() / speech.sum() < 0.06
+    assert not (surely_none & found).any()
+
+
+def test_clips_apart_are_regions_apart(detector: VoiceActivityDetector) -> None:
+    waveform, truth = conversation(30, 0.5)
+    regions = detector.detect(waveform)
+    for clip_region in truth:
+        inside = [r for r in regions if r.start < clip_region.end and r.end > clip_region.start]
+        assert inside
+        assert abs(inside[0].start - clip_region.start) < 0.2
+        assert abs(inside[-1].end - clip_region.end) < 0.3
+
+
+@pytest.mark.parametrize("peak", [0.9, 0.01, 0.001])
+def test_quiet_recordings_are_heard(detector: VoiceActivityDetector, peak: float) -> None:
+    voice = clip("digits_george")
+    regions = detector.detect(Waveform(voice / np.abs(voice).max() * np.float32(peak)))
+    assert sum(region.duration_s for region in regions) > 0.8 * len(voice) / SAMPLE_RATE_HZ
+
+
+@pytest.mark.parametrize("offset", [-0.5, 0.5])
+def test_an_offset_of_the_sound_card_hides_no_speech(
+    detector: VoiceActivityDetector, offset: float
+) -> None:
+    waveform, truth = conversation(10, 0.5)
+    shifted = Waveform(np.float32(0.3) * waveform.samples + np.float32(offset))
+    found = mask(detector.detect(shifted), len(shifted.samples))
+    speech = mask(truth, len(shifted.samples))
+    assert (speech & ~found).sum() / speech.sum() < 0.06
+
+
+def tone(time: Samples) -> Samples:
+    return np.asarray(0.3 * np.sin(2 * np.pi * 440 * time), np.float32)
+
+
+def hum(time: Samples) -> Samples:
+    waves = [np.sin(2 * np.pi * 50 * k * time + k) / k for k in range(1, 12)]
+    return np.asarray(0.1 * np.sum(waves, axis=0), np.float32)
+
+
+def chord(time: Samples) -> Samples:
+    notes = [np.sin(2 * np.pi * f * k * time) / k for f in (220, 277, 330) for k in (1, 2, 3)]
+    return np.asarray(0.1 * np.sum(notes, axis=0), np.float32)
+
+
+def clicks(time: Samples) -> Samples:
+    samples = np.zeros(len(time), np.float32)
+    samples[:: SAMPLE_RATE_HZ // 3] = 0.9
+    return samples
+
+
+@pytest.mark.parametrize("level", [0.001, 0.03, 1.0])
+@pytest.mark.parametrize(
+    "sound",
+    [
+        np.zeros_like,
+        tone,
+        hum,
+        chord,
+        clicks,
+        lambda time: 0.3 * noise(len(time), 0.0),
+        lambda time: 0.3 * noise(len(time), 0.5),
+        lambda time: 0.3 * noise(len(time), 1.0),
+    ],
+    ids=["silence", "tone", "hum", "chord", "clicks", "white", "pink", "brown"],
+)
+def test_what_is_no_speech_gives_no_region(
+    detector: VoiceActivityDetector, sound: Callable[[Samples], Samples], level: float
+) -> None:
+    time = np.arange(8 * SAMPLE_RATE_HZ, dtype=np.float32) / SAMPLE_RATE_HZ
+    samples = np.clip(level * sound(time), -1, 1).astype(np.float32)
+    assert detector.detect(Waveform(samples)) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, FRAME_SAMPLES, FRAME_SAMPLES + 1, 20_000])
+def test_any_length_gives_one_probability_per_begun_frame(
+    detector: VoiceActivityDetector, count: int
+) -> None:
+    probabilities = detector.probabilities(noise(20_000, 0.5)[:count])
+    assert probabilities.shape == (-(-count // FRAME_SAMPLES),)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    assert detector.detect(Waveform(np.zeros(count, np.float32))) == []
+
+
+def test_a_stream_hears_what_the_file_hears(detector: VoiceActivityDetector) -> None:
+    """Frames one by one, in blocks, and the whole recording give the same probabilities."""
+    waveform, _ = conversation(20, 0.5)
+    samples = waveform.samples[: len(waveform.samples) // FRAME_SAMPLES * FRAME_SAMPLES]
+    assert len(samples) > 512 * FRAME_SAMPLES  # more than one block of the recording's way
+    whole = detector.probabilities(samples)
+    for frames_at_once in (1, 7):
+        state, heard = VadState.initial(), []
+        for start in range(0, len(samples), frames_at_once * FRAME_SAMPLES):
+            block = samples[start : start + frames_at_once * FRAME_SAMPLES]
+            probabilities, state = detector.advance(state, block)
+            heard.append(probabilities)
+        np.testing.assert_allclose(np.concatenate(heard), whole, atol=1e-4)
+
+
+def test_the_network_is_the_published_one() -> None:
+    """The measurements behind every default hold for this file: silero-vad 6.2.3's."""
+    digest = hashlib.sha256((ASSETS / "silero_vad_16k.onnx").read_bytes()).hexdigest()
+    assert digest == "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
+
+
+def test_half_a_frame_is_refused(detector: VoiceActivityDetector) -> None:
+    with pytest.raises(ValueError, match="whole number of frames"):
+        detector.advance(VadState.initial(), np.zeros(FRAME_SAMPLES // 2, np.float32))
+
+
+def test_one_detector_serves_many_threads(detector: VoiceActivityDetector) -> None:
+    """No recording may leave anything behind in the detector that another one would hear."""
+    waveforms = [conversation(snr_db, 0.5)[0] for snr_db in (30, 20, 15, 10)]
+    alone = [detector.detect(waveform) for waveform in waveforms]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detector.detect, waveforms)) == alone
+
+
+def spans(probabilities: list[float], settings: VadSettings) -> list[tuple[int, int]]:
+    tracker = SpeechTracker(settings)
+    found = [tracker.push(probability) for probability in probabilities]
+    return [span for span in [*found, tracker.finish()] if span]
+
+
+def test_speech_begins_at_the_onset_and_ends_below_the_offset() -> None:
+    settings = VadSettings(onset=0.5, offset=0.3, min_speech_s=0.03, min_silence_s=0.06)
+    assert spans([0.4, 0.6, 0.4, 0.4, 0.2, 0.2, 0.4], settings) == [(1, 4)]
+    assert spans([0.6, 0.2, 0.6, 0.2, 0.2], settings) == [(0, 3)]
+    assert spans([0.6, 0.6, 0.2], settings) == [(0, 2)]
+    assert spans([0.4] * 5, settings) == []
+
+
+def test_short_speech_is_dropped() -> None:
+    settings = VadSettings(min_speech_s=0.1)
+    assert spans([0.9] * 3 + [0.0] * 10, settings) == []
+    assert spans([0.9] * 4 + [0.0] * 10, settings) == [(0, 4)]
+
+
+def test_a_tracker_tells_whether_someone_speaks() -> None:
+    tracker = SpeechTracker(VadSettings(min_silence_s=0.06))
+    seen = []
+    for probability in (0.0, 0.9, 0.0, 0.0, 0.0):
+        tracker.push(probability)
+        seen.append(tracker.speaking)
+    assert seen == [False, True, True, False, False]
+
+
+def test_regions_are_in_order_apart_and_inside(detector: VoiceActivityDetector) -> None:
+    voice = clip("emotion_angry_14")
+    waveform = Waveform(np.concatenate((voice, np.zeros(4_000, np.float32), voice)))
+    regions = detector.detect(waveform)
+    assert regions[0].start >= 0.0
+    assert regions[-1].end <= waveform.duration_s
+    for left, right in pairwise(regions):
+        assert left.start < left.end < right.start
