@@ -159,7 +159,9 @@ def assign_words(words: Sequence[Word], spoken: Sequence[Turn]) -> list[Word]:
         spoken: turns in order of time, not overlapping; with none, words keep no speaker.
     """
     ends = [turn.end for turn in spoken]
-    return [replace(word, speaker=_speaker_at(word.start, word.end, spoken, ends)) for word in words]
+    return [
+        replace(word, speaker=_speaker_at(word.start, word.end, spoken, ends)) for word in words
+    ]
 
 
 def assign_speakers(segments: Sequence[Segment], spoken: Sequence[Turn]) -> list[Segment]:
@@ -229,18 +231,26 @@ def _draw(
 def _without_short_runs(
     labels: NDArray[np.int64], scores: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Give runs below the shortest turn, shortest first, to the neighbour that fits them better."""
-    labels = labels.copy()
+    """Give runs below the shortest turn, shortest first, to the neighbour that fits them better.
+
+    Args:
+        labels: speaker of each frame, shape (num_frames,).
+        scores: fit of each speaker to each frame, shape (k, num_frames).
+    """
+    borders = np.concatenate([[0], np.flatnonzero(np.diff(labels)) + 1, [len(labels)]])
+    owners = labels[borders[:-1]]
+    fits = np.add.reduceat(scores, borders[:-1], axis=1).T
+    lengths = np.diff(borders)
     shortest = round(_MIN_TURN_S / _FRAME_S)
-    while True:
-        borders = np.concatenate([[0], np.flatnonzero(np.diff(labels)) + 1, [len(labels)]])
-        lengths = np.diff(borders)
+    while len(lengths) > 1 and lengths.min() < shortest:
         run = int(lengths.argmin())
-        if len(lengths) == 1 or lengths[run] >= shortest:
-            return labels
-        first, last = borders[run], borders[run + 1]
-        neighbours = {int(labels[i]) for i in (first - 1, last) if 0 <= i < len(labels)}
-        labels[first:last] = max(neighbours, key=lambda k: scores[k, first:last].sum())
+        neighbours = [i for i in (run - 1, run + 1) if 0 <= i < len(lengths)]
+        owners[run] = max((int(owners[i]) for i in neighbours), key=lambda k: fits[run, k])
+        kept = np.flatnonzero(np.diff(owners, prepend=-1))
+        owners = owners[kept]
+        lengths = np.add.reduceat(lengths, kept)
+        fits = np.add.reduceat(fits, kept, axis=0)
+    return np.repeat(owners, lengths)
 
 
 def _clip(

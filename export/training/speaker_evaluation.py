@@ -1,4 +1,4 @@
-"""How well strangers are told apart: equal error rate, and diarization error with the count unknown.
+"""How well strangers are told apart: equal error rate and diarization error, count unknown.
 
 Conversations are strung together from takes of voices that training never heard. Diarization error
 is counted in frames of 10 ms, no collar, no overlap: (missed + false alarm + confused) / speech.
@@ -82,7 +82,7 @@ class Diarizer(Protocol):
     ) -> Sequence[Any]: ...
 
 
-def equal_error_rate(same: NDArray[np.floating], different: NDArray[np.floating]) -> float:
+def equal_error_rate(same: NDArray[np.float32], different: NDArray[np.float32]) -> float:
     """Error where false acceptances equal false rejections, given both kinds of scores."""
     scores = np.concatenate([same, different])
     order = np.argsort(-scores, kind="stable")
