@@ -114,6 +114,7 @@ def triton_for(settings: Settings) -> Iterator[Settings]:
         ConfigurationError: the embedded Triton can't be started.
     """
     repository = seed(settings.repository_dir)
+    serving_manifests(repository)
     if settings.triton_url is not None:
         yield settings
         return

@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import ORJSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -79,7 +79,7 @@ def error_response(
         "details": dict(details or {}),
         "request_id": request.scope["state"]["request_id"],
     }
-    return ORJSONResponse(content, status_code=status, headers=dict(headers or {}))
+    return JSONResponse(content, status_code=status, headers=dict(headers or {}))
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -17,7 +17,7 @@ from api.assembly import Findings, assemble
 from api.chunking import Chunk, chunks
 from api.repository import Manifest
 from api.services import diarization, emotion, speaker_embedding, whisper
-from api.services.clustering import cluster
+from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE, cluster
 from api.services.emotion import HeardWindow
 from api.services.whisper import Transcript
 from api.services.windows import Window, cover
@@ -52,7 +52,9 @@ class Pipeline:
         self._labels: list[str] = manifests["emotion"].content["labels"]
         self._emotion_window_s = float(manifests["emotion"].content["window_s"])
         self._same_speaker_cosine = float(
-            manifests["speaker_embedding"].content["same_speaker_cosine"]
+            manifests["speaker_embedding"].content.get(
+                "same_speaker_cosine", DEFAULT_SAME_SPEAKER_COSINE
+            )
         )
 
     async def analyze(

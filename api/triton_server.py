@@ -38,6 +38,9 @@ START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 60
 """How long SIGTERM lets work in flight finish."""
 
+_HARMLESS = ("CUDA", "CudaDriverHelper", "NVML", "DCGM")
+"""What tritonserver complains of on a machine without a GPU."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -168,6 +171,7 @@ class EmbeddedTriton:
 
     def _log_tail(self, lines: int = 15) -> str:
         text = self.log_file.read_text(errors="replace").splitlines()
+        text = [line for line in text if not any(noise in line for noise in _HARMLESS)]
         telling = [line for line in text if line.startswith("E") or "error" in line.lower()]
         return "\n".join((telling or text)[-lines:])
 
