@@ -66,10 +66,26 @@ def validate(path: Path) -> None:
 
 def run(path: Path, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Runs each clip alone through the ONNX file on the CPU; one vector per clip."""
+    session = _open(path)
+    return [_answers(session, clip[None])[0] for clip in clips]
+
+
+def run_batch(path: Path, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Runs clips of one length together, shape (batch, samples); one row per clip."""
+    return _answers(_open(path), clips)
+
+
+def _open(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return [session.run(None, {AUDIO: clip[None]})[0][0].astype(np.float32) for clip in clips]
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _answers(
+    session: onnxruntime.InferenceSession, audio: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    answers: NDArray[np.float32] = session.run(None, {AUDIO: audio})[0]
+    return answers
 
 
 def _name_by_module(path: Path) -> None:

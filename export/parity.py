@@ -55,7 +55,7 @@ class Parity:
     @property
     def relative_difference(self) -> float:
         """The largest absolute difference in standard deviations of the reference."""
-        return self.max_abs_difference / self.scale
+        return self.max_abs_difference / max(self.scale, np.finfo(np.float32).tiny)
 
     def as_manifest(self) -> dict[str, float | bool | int | str]:
         """The measured values under the keys that manifest.json carries."""

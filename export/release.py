@@ -51,7 +51,29 @@ def check_options(model: ModelName, options: ExportOptions) -> None:
         )
 
 
-def make(release: Release, repository: Path, progress: Progress) -> Path | None:
+def import_exporter(model: ModelName) -> Exporter:
+    """The `export` function of the model's own module; torch and its companions come with it.
+
+    Raises:
+        DependencyError: they aren't installed.
+    """
+    try:
+        module = importlib.import_module(f"export.{model}")
+    except ModuleNotFoundError as error:
+        raise DependencyError(
+            f"the package '{error.name}' is missing: exporting needs torch and its companions, "
+            "serving doesn't. ./dev.sh export … makes the environment that has them, and runs "
+            "this command in it"
+        ) from error
+    return cast(Exporter, module.export)
+
+
+def make(
+    release: Release,
+    repository: Path,
+    progress: Progress,
+    import_exporter: Callable[[ModelName], Exporter] = import_exporter,
+) -> Path | None:
     """Exports and publishes one release; returns its folder, or None for a dry run.
 
     Raises:
@@ -65,7 +87,7 @@ def make(release: Release, repository: Path, progress: Progress) -> Path | None:
     progress(f"{model}: looking for the checkpoint '{release.checkpoint}'")
     checkpoint = sources.resolve(model, release.checkpoint)
     progress(f"{model}: exporting {checkpoint.name} ({checkpoint.source})")
-    exporter = _import_exporter(model)
+    exporter = import_exporter(model)
     with publish.staging_folder(None if release.dry_run else repository) as staging:
         described = _fill(exporter, release, checkpoint, version, staging)
         progress(f"{model}: agrees with PyTorch: {_summary(described)}")
@@ -130,18 +152,6 @@ def _fill(
     content = manifest.build(release.model, version, checkpoint, release.options, facts, staging)
     manifest.write(staging, content)
     return content
-
-
-def _import_exporter(model: ModelName) -> Exporter:
-    try:
-        module = importlib.import_module(f"export.{model}")
-    except ModuleNotFoundError as error:
-        raise DependencyError(
-            f"the package '{error.name}' is missing: exporting needs torch and its companions, "
-            "serving doesn't. ./dev.sh export … makes the environment that has them, and runs "
-            "this command in it"
-        ) from error
-    return cast(Exporter, module.export)
 
 
 def _checkpoint_name(release: Release) -> str:

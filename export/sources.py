@@ -26,7 +26,7 @@ WHISPER_SIZES: Final = (
 )
 """What WHISPER_MODEL may say in short for `openai/whisper-SIZE`."""
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 _WEIGHTS: Final = (
     ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"),
@@ -56,7 +56,7 @@ def resolve(model: ModelName, wanted: str) -> Checkpoint:
     """
     if wanted == BUNDLED:
         return _bundled(model)
-    if Path(wanted).expanduser().exists():
+    if wanted and Path(wanted).expanduser().exists():
         return _local(model, Path(wanted).expanduser().resolve())
     return _download(model, hub_name(model, wanted))
 
@@ -111,7 +111,7 @@ def _download(model: ModelName, name: str) -> Checkpoint:
     chosen = revision or None
     try:
         files = HfApi().list_repo_files(repo_id, revision=chosen)
-        patterns = _patterns(model, files)
+        patterns = download_patterns(model, files)
         folder = Path(snapshot_download(repo_id, revision=chosen, allow_patterns=patterns))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise CheckpointError(f"the hub has no checkpoint '{name}', or it is private") from error
@@ -146,7 +146,8 @@ def _cached(model: ModelName, name: str, cause: Exception) -> Path:
     return folder
 
 
-def _patterns(model: ModelName, files: Sequence[str]) -> list[str]:
+def download_patterns(model: ModelName, files: Sequence[str]) -> list[str]:
+    """Which of a hub repository's `files` the exporter reads: one format of the weights, not all."""
     if model == "speaker_embedding":
         return list(_SPEECHBRAIN_FILES)
     weights = next((kind for kind in _WEIGHTS if {kind[0], kind[2]} & set(files)), _WEIGHTS[0])

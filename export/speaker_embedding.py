@@ -76,10 +76,10 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
         CheckpointError: no SpeechBrain encoder, or its features aren't a plain log filterbank.
         ParityError: the graph's embeddings differ from SpeechBrain's.
     """
-    encoder = _load(checkpoint.path)
+    encoder = load(checkpoint.path)
     _check_features(checkpoint.path, encoder.mods)
     clips = parity.sample_audio()
-    expected = _reference_embeddings(encoder, clips)
+    expected = reference_embeddings(encoder, clips)
 
     graph = staging / "model.onnx"
     onnx_graph.write_onnx(
@@ -99,7 +99,7 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
     )
 
 
-def _load(folder: Path) -> Any:
+def load(folder: Path) -> Any:
     """Opens the folder with SpeechBrain; a hyperparams.yaml that names a hub as `pretrained_path`
     is pointed at it."""
     hyperparams = folder / "hyperparams.yaml"
@@ -136,7 +136,7 @@ def _check_features(folder: Path, modules: Any) -> None:
         raise CheckpointError(f"{folder}: only sentence mean normalisation can be exported")
 
 
-def _reference_embeddings(
+def reference_embeddings(
     encoder: Any, clips: Sequence[NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
     """What SpeechBrain itself answers, each clip alone."""
