@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +13,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration
 
+from export.quiet import quiet
 from export.types import ExportOptions
 from export.whisper_graph import (
     CLIP_SAMPLES,
@@ -45,7 +43,7 @@ def write_graphs(
     if options.precision == "fp16":
         model = _halved(model)
     fused = options.target != "tensorrt"
-    with torch.no_grad(), _quiet_exporter():
+    with torch.no_grad(), quiet():
         encoder = EncoderGraph(model, fused_attention=fused).eval()
         _write_encoder(encoder, sizes, options, folder / ENCODER_FILE)
         decoder = DecoderGraph(model, alignment_heads).eval()
@@ -151,18 +149,3 @@ def _halved(model: WhisperForConditionalGeneration) -> WhisperForConditionalGene
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.half()
     return halved
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keeps torch's exporter from printing its own remarks (optional packages, renamed axes)
-    between our progress lines."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from export.errors import CheckpointError, DependencyError
 
@@ -187,18 +188,28 @@ def load_openai_tokenizer(vocab: int) -> Tokenizer:
     """Builds the tokenizer of an openai-whisper model with `vocab` rows of logits.
 
     Raises:
-        DependencyError: openai-whisper, which carries the vocabulary, isn't installed.
+        DependencyError: openai-whisper, which carries the vocabularies, isn't installed.
     """
     try:
-        from export.training.tokenizer import build_tokenizer
+        from whisper import tokenizer as openai
     except ImportError as error:
         raise DependencyError(
             "a .pt file carries no tokenizer: put the tokenizer.json of the same Whisper beside "
             "it, or install openai-whisper"
         ) from error
     multilingual = vocab >= MULTILINGUAL_VOCAB
+    name = "multilingual" if multilingual else "gpt2"
     languages = vocab - _TOKENS_WITHOUT_LANGUAGES - int(multilingual)
-    return build_tokenizer(multilingual=multilingual, languages=languages)
+    encoding = openai.get_encoding(name, languages)
+    specials: dict[str, int] = encoding._special_tokens
+    ranks = Path(openai.__file__).with_name("assets") / f"{name}.tiktoken"
+    converter = TikTokenConverter(
+        vocab_file=str(ranks),
+        pattern=encoding._pat_str,
+        additional_special_tokens=sorted(specials, key=lambda token: specials[token]),
+    )
+    built: Tokenizer = converter.converted()
+    return built
 
 
 def _config(dims: dict[str, int]) -> WhisperConfig:

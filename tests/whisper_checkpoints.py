@@ -20,7 +20,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from export.training.tokenizer import build_tokenizer
+from export.whisper_openai import load_openai_tokenizer
 
 SEED: Final = 20
 
@@ -59,7 +59,7 @@ def write_checkpoint(folder: Path, name: str) -> Path:
     """Writes a random checkpoint of the size `name` into `folder` and returns it."""
     size = SIZES[name]
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(multilingual=size.multilingual, languages=size.languages)
+    tokenizer = load_openai_tokenizer(size.vocab)
     model = random_model(size)
     model.generation_config = _generation_config(size, tokenizer)
     model.save_pretrained(folder)

@@ -94,7 +94,7 @@ def _engine_settings(config: dict[str, Any], args: dict[str, str]) -> EngineSett
     cache = parameters.get("engine_cache")
     return EngineSettings(
         provider=parameters["execution_provider"],
-        intra_op_threads=int(parameters["intra_op_threads"]),
+        intra_op_threads=int(parameters["intra_op_thread_count"]),
         device_id=int(args["model_instance_device_id"]),
         max_clips=int(config["max_batch_size"]),
         engine_cache=Path(cache) if cache else None,
