@@ -32,8 +32,8 @@ from api.errors import AudioTooLong, InvalidAudio, UnsupportedAudioFormat
 from api.sniff import SUPPORTED, sniff
 from api.types import SAMPLE_RATE_HZ, AudioInfo, Waveform
 
-MAX_CHANNELS = 8
-"""7.1 surround; beyond it are microphone arrays, whose plain mean is no sensible mono."""
+MAX_CHANNELS = 32
+"""Covers surround sound and microphone arrays; a header may claim up to 65,535."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 192_000
 """Below the lowest there is no intelligible speech; the highest is that of studio equipment."""
@@ -71,6 +71,11 @@ _OPEN_OPTIONS = {
     "protocol_whitelist": "none",
     "max_streams": "16",
 }
+
+_LENIENT_METADATA: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+"""Titles that aren't UTF-8 mustn't cost the recording; PyAV 19 is lenient of itself."""
 
 _MAX_ALLOCATION_BYTES = 32 * 1024 * 1024
 """FFmpeg's largest single allocation: the index of an 8 h MP4 (24 bytes for each AAC frame) fits.
@@ -140,7 +145,7 @@ def _open(data: bytes, container: str) -> InputContainer:
         "r",
         format=_DEMUXERS[container],
         options=_OPEN_OPTIONS,
-        metadata_errors="ignore",
+        **_LENIENT_METADATA,
     )
     return source
 
@@ -243,16 +248,25 @@ def _mono(frame: AudioFrame) -> NDArray[np.float32]:
 
 
 def _planes(frame: AudioFrame, channels: int) -> NDArray[Any]:
-    """A frame's samples in its own format, shape (channels, n).
-
-    Not `frame.to_ndarray()`: with exactly eight planes PyAV (18.1) counts a ninth, whose address is
-    made of whatever follows in FFmpeg's structure.
-    """
+    """A frame's samples in its own format, shape (channels, n)."""
+    if frame.format.is_planar and channels >= 8:
+        frame = _packed(frame)
     dtype = np.dtype(_SAMPLE_DTYPES[frame.format.packed.name])
     wanted = channels if frame.format.is_planar else 1
     count = frame.samples * channels // wanted  # a plane's end is filling
-    planes = [np.frombuffer(bytes(plane), dtype, count) for plane in frame.planes[:wanted]]
+    planes = [np.frombuffer(bytes(plane), dtype, count) for plane in frame.planes]
     return np.stack(planes) if frame.format.is_planar else planes[0].reshape(-1, channels).T
+
+
+def _packed(frame: AudioFrame) -> AudioFrame:
+    """The same samples interleaved, in one plane.
+
+    From eight planes on PyAV (17 to 19) reads past the end of FFmpeg's list of planes: 19 raises an
+    error, 18 takes what it finds there for the address of a ninth plane.
+    """
+    packer = av.AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
+    packed: list[AudioFrame] = packer.resample(frame)
+    return packed[0]
 
 
 def _resampled(frames: Iterator[_Frame]) -> Iterator[NDArray[np.float32]]:
