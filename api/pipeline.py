@@ -28,8 +28,9 @@ from api.vad import VoiceActivityDetector
 
 T = TypeVar("T")
 
-WINDOWS_PER_REQUEST = 32
-"""Triton merges requests up to a model's max_batch_size (64); two of these fill it."""
+WINDOWS_PER_REQUEST = 16
+"""The smallest max_batch_size that a leaf has on any target (TensorRT's plans); Triton's batcher
+merges requests up to the 64 of the others."""
 
 REQUESTS_IN_FLIGHT = 8
 """Of one analysis, so that a long recording leaves room for the others in Triton's queue."""
