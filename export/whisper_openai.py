@@ -14,6 +14,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from export.errors import CheckpointError, DependencyError
+from export.quiet import quiet
 
 MULTILINGUAL_VOCAB: Final = 51865
 """From this size on, an openai-whisper model is multilingual (whisper/model.py,
@@ -200,7 +201,8 @@ def load_openai_tokenizer(vocab: int) -> Tokenizer:
     multilingual = vocab >= MULTILINGUAL_VOCAB
     name = "multilingual" if multilingual else "gpt2"
     languages = vocab - _TOKENS_WITHOUT_LANGUAGES - int(multilingual)
-    encoding = openai.get_encoding(name, languages)
+    with quiet():  # it leaves the vocabulary's file open
+        encoding = openai.get_encoding(name, languages)
     specials: dict[str, int] = encoding._special_tokens
     ranks = Path(openai.__file__).with_name("assets") / f"{name}.tiktoken"
     converter = TikTokenConverter(

@@ -60,9 +60,8 @@ def parse_clip(audio: NDArray[np.float32], options: bytes, generation: Generatio
     if audio.size == 0:
         raise InvalidClip("AUDIO is empty")
     if audio.size > CLIP_SAMPLES:
-        limit_s = CLIP_SAMPLES / SAMPLE_RATE_HZ
         raise InvalidClip(
-            f"AUDIO lasts {audio.size / SAMPLE_RATE_HZ:.2f} s, the model takes {limit_s:.0f} s"
+            f"AUDIO holds {audio.size} samples, the model takes {CLIP_SAMPLES} (30 s at 16 kHz)"
         )
     if not np.isfinite(audio).all():
         raise InvalidClip("AUDIO holds samples that are not finite")
@@ -95,7 +94,7 @@ def _language(value: object, generation: Generation) -> str | None:
             return "en"
         raise InvalidClip(f"language {value!r}: this model knows English only")
     if not isinstance(value, str) or value not in generation.languages:
-        raise InvalidClip(f"language {value!r} isn't one of {', '.join(generation.languages)}")
+        raise InvalidClip(f"language {value!r} isn't a code of a language that this model knows")
     return value
 
 
