@@ -68,9 +68,9 @@ def to_source(segments: Sequence[Segment], chunk: Chunk) -> list[Segment]:
         replace(
             segment,
             start=chunk.to_source(segment.start),
-            end=chunk.to_source(segment.end),
+            end=chunk.to_source(segment.end, is_end=True),
             words=tuple(
-                replace(w, start=chunk.to_source(w.start), end=chunk.to_source(w.end))
+                replace(w, start=chunk.to_source(w.start), end=chunk.to_source(w.end, is_end=True))
                 for w in segment.words
             ),
         )
@@ -82,5 +82,5 @@ def spoken_language(chunks: Sequence[Chunk], transcripts: Sequence[Transcript]) 
     """The chunks vote, each with its length times Whisper's certainty; None without speech."""
     votes: defaultdict[str, float] = defaultdict(float)
     for chunk, transcript in zip(chunks, transcripts, strict=True):
-        votes[transcript.language] += len(chunk.samples) * transcript.language_probability
+        votes[transcript.language] += chunk.duration_s * transcript.language_probability
     return max(votes, key=votes.__getitem__) if votes else None
