@@ -11,6 +11,7 @@ A failure is told apart by its gRPC status, never by its message's text:
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 import tritonclient.grpc as grpc_client
 import tritonclient.grpc.aio as grpc_aio
@@ -128,11 +129,18 @@ class TritonControl:
 
     def completed_requests(self, model: str) -> int:
         """Requests that the model has answered since it was loaded; 0 when Triton is away."""
+        return sum(m.inference_stats.success.count for m in self._statistics(model))
+
+    def executions(self, model: str) -> int:
+        """Batches that the model has run since it was loaded; 0 when Triton is away."""
+        return sum(m.execution_count for m in self._statistics(model))
+
+    def _statistics(self, model: str) -> list[Any]:
         try:
             stats = self._client.get_inference_statistics(model, client_timeout=2.0)
         except InferenceServerException:
-            return 0
-        return sum(m.inference_stats.success.count for m in stats.model_stats)
+            return []
+        return list(stats.model_stats)
 
     def infer(self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float) -> Tensors:
         """Run `spec`'s model once; raises as `TritonClient.infer` does."""

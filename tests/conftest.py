@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -35,6 +37,11 @@ class Service:
 
     def triton_pid(self) -> int:
         return int((self.data_dir / "triton" / "tritonserver.pid").read_text())
+
+    def triton_port(self, endpoint: Literal["http", "grpc", "metrics"]) -> int:
+        """One of Triton's ports, from the service's log."""
+        line, *_ = [x for x in self.log.splitlines() if "triton_started" in x]
+        return int(json.loads(line)[endpoint])
 
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:

@@ -192,9 +192,8 @@ def _word_starts(answer: dict[str, Any]) -> list[float]:
 
 async def _executions(http: httpx.AsyncClient, service: Service) -> dict[str, int]:
     """Whisper's counters from Triton's own metrics."""
-    port = re.search(r'"metrics": (\d+)', service.log)
-    assert port, "the log names Triton's metrics port"
-    text = (await http.get(f"http://127.0.0.1:{port[1]}/metrics")).text
+    port = service.triton_port("metrics")
+    text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
 
     def total(name: str) -> int:
         found = re.findall(rf'^{name}{{model="whisper",version="1"}} (\d+)', text, flags=re.M)

@@ -55,7 +55,11 @@ def test_every_leaf_graph_gets_a_plan_beside_it(repository: Path) -> None:
     assert status == 0
     assert len(calls) == 3
     plans = sorted(path.relative_to(repository).as_posix() for path in repository.rglob("*.plan"))
-    assert plans == ["emotion/1/model.plan", "emotion/2/model.plan", "speaker_embedding/1/model.plan"]
+    assert plans == [
+        "emotion/1/model.plan",
+        "emotion/2/model.plan",
+        "speaker_embedding/1/model.plan",
+    ]
 
 
 def test_precision_is_the_graphs_own_and_every_shape_is_given(repository: Path) -> None:
