@@ -175,6 +175,7 @@ class WindowMaker:
         sentences: Sequence[Recording],
         vocabulary: CompactVocabulary,
         rng: np.random.Generator,
+        noise_s: float = 60.0,
     ) -> None:
         self.rng = rng
         self._vocabulary = vocabulary
@@ -183,7 +184,7 @@ class WindowMaker:
         self._plain_voices = self._voices[::_VOICE_VARIANTS]
         self._plain_synthetic_voices = self._synthetic_voices[::_SYNTHETIC_VARIANTS]
         self._sentences = tuple(sentences)
-        self._noise = _noise_tracks(rng)
+        self._noise = _noise_tracks(noise_s, rng)
 
     def batch(self, window_s: float, size: int, harsh_share: float) -> Batch:
         """``size`` windows of ``window_s`` seconds, placed at offset 0 or anywhere in 30 s.
@@ -280,9 +281,9 @@ class WindowMaker:
         return track[start : start + num_samples]
 
 
-def _noise_tracks(rng: np.random.Generator) -> list[NDArray[np.float32]]:
-    """A minute each of every kind of background, unit root mean square."""
-    num_samples = 60 * SAMPLE_RATE_HZ
+def _noise_tracks(duration_s: float, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+    """Every kind of background, each so long (more than any window), unit root mean square."""
+    num_samples = round(duration_s * SAMPLE_RATE_HZ)
     tracks = [augment.coloured_noise(num_samples, rng, kind) for kind in ("white", "pink", "brown")]
     tracks += [augment.coloured_noise(num_samples, rng) for _ in range(6)]
     tracks += [augment.coloured_noise(num_samples, rng, "band") for _ in range(4)]

@@ -102,8 +102,8 @@ def generation_config() -> GenerationConfig:
         lang_to_id={f"<|{code}|>": specials[f"<|{code}|>"] for code in codes},
         task_to_id={"transcribe": TRANSCRIBE, "translate": TRANSLATE},
         alignment_heads=[[DECODER_LAYERS - 1, head] for head in ALIGNMENT_HEADS],
-        suppress_tokens=[],
-        begin_suppress_tokens=[],
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
     )
 
 

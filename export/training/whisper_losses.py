@@ -14,7 +14,7 @@ from export.training.whisper_model import ALIGNMENT_HEADS, TrainableWhisper
 from export.training.whisper_vocabulary import FULL_SIZE, CompactVocabulary
 
 IGNORED = -100
-FRAME_WEIGHT, DIGIT_WEIGHT, GUIDE_WEIGHT = 0.3, 0.3, 0.2
+FRAME_WEIGHT, DIGIT_WEIGHT, GUIDE_WEIGHT = 0.3, 0.3, 0.5
 # A timestamp's label is spread over its neighbours: a Gaussian of 30 ms, cut at 80 ms.
 _SPREAD = torch.arange(-4, 5)
 _SPREAD_WEIGHTS = torch.softmax(-0.5 * (_SPREAD / 1.5) ** 2, 0)

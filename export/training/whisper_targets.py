@@ -25,7 +25,7 @@ from export.training.whisper_vocabulary import (
 _JOINED_GAP_S = 0.15
 # How far round an edge of a segment its timestamp may listen.
 _EDGE_S = 0.1
-_TIMESTAMPS_SHARE, _PROMPT_SHARE, _TRANSLATE_SHARE = 0.7, 0.05, 0.05
+_TIMESTAMPS_SHARE, _PROMPT_SHARE, _TRANSLATE_SHARE = 0.85, 0.05, 0.05
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from export.training.whisper_vocabulary import (
     END_OF_TEXT,
     ENGLISH,
     FIRST_TIMESTAMP,
+    NO_TIMESTAMPS,
     START_OF_TRANSCRIPT,
     TRANSCRIBE,
     CompactVocabulary,
@@ -94,7 +95,9 @@ def greedy_tokens(
     end = vocabulary.index[END_OF_TEXT]
     done = torch.zeros(len(clips), dtype=torch.bool)
     for _ in range(max_tokens):
-        following = model.decode(encoded, tokens)[0][:, -1].argmax(-1)
+        logits = model.decode(encoded, tokens)[0][:, -1]
+        logits[:, vocabulary.index[NO_TIMESTAMPS]] = -torch.inf
+        following = logits.argmax(-1)
         following[done] = end
         tokens = torch.cat((tokens, following[:, None]), 1)
         done |= following == end

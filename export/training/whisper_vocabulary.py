@@ -6,6 +6,7 @@ full 51,865 rows come back when the checkpoint is written.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +36,10 @@ LANGUAGE_TOKENS = {"en": ENGLISH, "de": GERMAN}
 @lru_cache(maxsize=1)
 def openai_tokenizer() -> Tokenizer:
     """The tokenizer that openai-whisper carries, multilingual."""
-    return get_tokenizer(multilingual=True, num_languages=99, language="en", task="transcribe")
+    with warnings.catch_warnings():
+        # openai-whisper leaves its vocabulary file to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        return get_tokenizer(multilingual=True, num_languages=99, language="en", task="transcribe")
 
 
 @lru_cache(maxsize=256)
