@@ -94,14 +94,17 @@ class EncoderGraph(nn.Module):
             query, key, value = packed(_normalise(layer.self_attn_layer_norm, hidden)).chunk(3, -1)
             hidden = hidden + layer.self_attn.out_proj(self._attend(query, key, value))
             hidden = hidden + _feed_forward(layer, hidden)
-        hidden = _normalise(encoder.layer_norm, hidden)
+        return tuple(self.cross_attention(_normalise(encoder.layer_norm, hidden)))
+
+    def cross_attention(self, hidden: Tensor) -> list[Tensor]:
+        """The encoder's output (batch, 1500, d_model) as every decoder layer's keys and values."""
         answer: list[Tensor] = []
         for cross in self.cross:
             answer.append(
                 cross.k_proj(hidden).unflatten(-1, (self.cross_heads, -1)).permute(0, 2, 3, 1)
             )
             answer.append(_split_heads(cross.v_proj(hidden), self.cross_heads))
-        return tuple(answer)
+        return answer
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attention over the clip; tensors (batch, 1500, d_model), queries already scaled."""
