@@ -294,7 +294,9 @@ def _packed(frame: AudioFrame) -> AudioFrame:
 
 
 def _resampled(frames: Iterator[_Frame], block_s: float) -> Iterator[NDArray[np.float32]]:
-    """Blocks of at least `block_s` at 16 kHz, clipped to [-1, 1]; a change of rate in mid-stream starts a new resampler.
+    """Blocks of at least `block_s` at 16 kHz, clipped to [-1, 1].
+
+    A change of rate in mid-stream starts a new resampler.
 
     soxr's HQ recipe and not FFmpeg's swresample: measured from 48 kHz, a tone at 8.2 kHz comes back
     at -130 dB (swresample: -15 dB), 7.5 kHz loses 0.4 dB (2.9), at half the cost.

@@ -7,16 +7,18 @@
     │   ├── UnsupportedAudioFormat    audio of a kind that isn't decoded here
     │   ├── AudioTooLong
     │   ├── UploadTooLarge
-    │   └── InvalidOption
+    │   ├── InvalidOption
+    │   └── InvalidMessage            a stream's message that isn't one, or comes out of turn
     ├── AuthenticationError
     ├── NotFound
     ├── Conflict
     ├── Overloaded                    the bound on work in flight is reached
     ├── ModelUnavailable              Triton or one of its models is away
     ├── DeadlineExceeded
+    ├── IdleTimeout                   a live stream on which nothing arrives
     └── InferenceError                Triton answered with something unusable
 
-`api.middleware` maps each class to an HTTP status once.
+`api.middleware` maps each class to an HTTP status once, and to a WebSocket close code once.
 """
 
 from __future__ import annotations
@@ -61,6 +63,10 @@ class InvalidOption(ValidationError):
     """An option's value is out of range or contradicts another."""
 
 
+class InvalidMessage(ValidationError):
+    """A live stream's message isn't one of the protocol's, or comes out of turn."""
+
+
 class AuthenticationError(VoiceAnalyticsError):
     """No API key, or one that isn't known."""
 
@@ -91,6 +97,10 @@ class ModelUnavailable(VoiceAnalyticsError):
 
 class DeadlineExceeded(VoiceAnalyticsError):
     """The request's deadline passed before the answer was ready."""
+
+
+class IdleTimeout(VoiceAnalyticsError):
+    """Nothing arrived on a live stream for too long."""
 
 
 class InferenceError(VoiceAnalyticsError):

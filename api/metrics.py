@@ -75,6 +75,29 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self.registry,
         )
+        self.streams = Gauge(
+            "voice_analytics_streams",
+            "Live streams, those waiting for a lost client included",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.streams_ended = Counter(
+            "voice_analytics_streams_ended",
+            "Live streams that are over: summed up, empty, or failed",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.streams_resumed = Counter(
+            "voice_analytics_streams_resumed",
+            "Connections that took up an earlier live stream",
+            registry=self.registry,
+        )
+        self.utterance_seconds = Histogram(
+            "voice_analytics_utterance_seconds",
+            "Time from an utterance's detected end to its final transcript",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "voice_analytics_model_info",
             "The releases that serve; always 1",

@@ -36,10 +36,29 @@ STATUS: dict[type[errors.VoiceAnalyticsError], int] = {
     errors.Overloaded: 429,
     errors.ModelUnavailable: 503,
     errors.DeadlineExceeded: 504,
+    errors.IdleTimeout: 408,
     errors.InferenceError: 502,
     errors.VoiceAnalyticsError: 500,
 }
 """The one map from the error tree to HTTP; the nearest ancestor counts."""
+
+CLOSE_CODES: dict[type[errors.VoiceAnalyticsError], int] = {
+    errors.InvalidAudio: 1003,
+    errors.UnsupportedAudioFormat: 1003,
+    errors.AudioTooLong: 1009,
+    errors.UploadTooLarge: 1009,
+    errors.ValidationError: 1008,
+    errors.AuthenticationError: 4401,
+    errors.NotFound: 4404,
+    errors.IdleTimeout: 4408,
+    errors.Conflict: 4409,
+    errors.Overloaded: 1013,
+    errors.ModelUnavailable: 1013,
+    errors.DeadlineExceeded: 4504,
+    errors.VoiceAnalyticsError: 1011,
+}
+"""The one map from the error tree to WebSocket close codes (RFC 6455, section 7.4); where that has
+no fitting one, 4000 + the HTTP status. The nearest ancestor counts."""
 
 CLIENT_GONE = 499
 """nginx's code for a caller that hung up; only the log sees it."""
@@ -61,6 +80,10 @@ def kind(error: errors.VoiceAnalyticsError) -> str:
 
 def status_code(error: errors.VoiceAnalyticsError) -> int:
     return next(STATUS[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUS)
+
+
+def close_code(error: errors.VoiceAnalyticsError) -> int:
+    return next(CLOSE_CODES[kind] for kind in type(error).__mro__ if kind in CLOSE_CODES)
 
 
 def error_response(
@@ -125,13 +148,16 @@ class RequestContext:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        if scope["type"] == "websocket":  # api.endpoints.stream logs and counts it
+            await self._app(scope, receive, send)
+            return
         started = time.perf_counter()
         status = 500
 

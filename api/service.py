@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from api import audio
 from api.errors import DeadlineExceeded, Overloaded
 from api.metrics import Metrics
 from api.pipeline import Pipeline
-from api.types import Analysis, AnalysisOptions
+from api.types import Analysis, AnalysisOptions, Waveform
 
 
 class AnalysisService:
@@ -42,12 +44,21 @@ class AnalysisService:
             DeadlineExceeded: it took longer than a request may take.
             VoiceAnalyticsError: whatever `audio.decode` and `Pipeline.analyze` raise.
         """
+        return await self._admit(self._decode_and_analyze(data, options))
+
+    async def analyze_waveform(self, waveform: Waveform, options: AnalysisOptions) -> Analysis:
+        """Analyse a recording that is decoded already; otherwise as `analyze`."""
+        deadline = time.monotonic() + self._timeout_s
+        return await self._admit(self._analyze(waveform, options, deadline, {}))
+
+    async def _admit(self, work: Coroutine[Any, Any, Analysis]) -> Analysis:
         if self._in_flight >= self._max_in_flight:
+            work.close()
             raise Overloaded("Too many analyses are in flight", limit=self._max_in_flight)
         self._in_flight += 1
         self._metrics.in_flight.inc()
         try:
-            return await asyncio.wait_for(self._analyze(data, options), self._timeout_s)
+            return await asyncio.wait_for(work, self._timeout_s)
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded(
                 "The analysis took too long", timeout_s=self._timeout_s
@@ -56,15 +67,24 @@ class AnalysisService:
             self._in_flight -= 1
             self._metrics.in_flight.dec()
 
-    async def _analyze(self, data: bytes, options: AnalysisOptions) -> Analysis:
+    async def _decode_and_analyze(self, data: bytes, options: AnalysisOptions) -> Analysis:
         deadline = time.monotonic() + self._timeout_s
         started = time.perf_counter()
         waveform = await asyncio.get_running_loop().run_in_executor(
             self._executor, lambda: audio.decode(data, max_duration_s=self._max_duration_s)
         )
         decode_ms = (time.perf_counter() - started) * 1000
+        return await self._analyze(waveform, options, deadline, {"decode": decode_ms})
+
+    async def _analyze(
+        self,
+        waveform: Waveform,
+        options: AnalysisOptions,
+        deadline: float,
+        timings_ms: Mapping[str, float],
+    ) -> Analysis:
         analysis = await self._pipeline.analyze(
-            waveform, options, deadline=deadline, timings_ms={"decode": decode_ms}
+            waveform, options, deadline=deadline, timings_ms=timings_ms
         )
         self._count(analysis)
         return analysis

@@ -55,6 +55,24 @@ class Settings(BaseSettings):
     request_timeout: float = Field(default=120.0, gt=0)
     """Deadline of one analysis, in seconds; past it callers get 504."""
 
+    stream_max_sessions: int = Field(default=16, ge=1)
+    """Live streams per worker, those waiting for a lost client included; beyond it callers get an
+    error and close code 1013. Each holds its audio in memory, 64 kB per second."""
+
+    stream_idle_seconds: float = Field(default=60.0, gt=0)
+    """A live stream's connection is closed (4408) when nothing arrives on it for this long, in
+    seconds; the session can still be resumed."""
+
+    stream_resume_seconds: float = Field(default=60.0, ge=0)
+    """How long a live stream survives a dropped connection, in seconds; then it is finished as if
+    its client had sent `end`."""
+
+    stream_endpoint_silence: float = Field(default=0.6, ge=0.2, le=5.0)
+    """Silence that ends a live utterance, in seconds."""
+
+    stream_partial_interval: float = Field(default=1.0, ge=0.2)
+    """Seconds of new speech between two partial transcripts of a live utterance."""
+
     data_dir: Path = Path(".data")
     """Folder for everything the service writes."""
 
