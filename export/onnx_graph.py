@@ -28,7 +28,7 @@ MIN_EXAMPLE_BATCH: Final = 2
 
 
 def write_onnx(module: torch.nn.Module, path: Path, output: str, opset: int) -> None:
-    """Traces `module` (audio (batch, samples) → (batch, values)) into a checked ONNX file at
+    """Traces `module` (audio (batch, samples) → (batch, values)) into an ONNX file at
     `path`.
 
     Both dimensions of the input stay free. Weights lie inside the file.
@@ -50,7 +50,6 @@ def write_onnx(module: torch.nn.Module, path: Path, output: str, opset: int) -> 
             verbose=False,
         )
     _name_by_module(path)
-    validate(path)
 
 
 def validate(path: Path) -> None:
@@ -94,10 +93,14 @@ def _name_by_module(path: Path) -> None:
     The metadata holds the stack trace, with the folders of the machine that exports, of every node.
     """
     model = onnx.load(str(path))
+    owners: dict[str, str] = {}
     for index, node in enumerate(model.graph.node):
         metadata = {entry.key: entry.value for entry in node.metadata_props}
-        scopes = ast.literal_eval(metadata.get(_SCOPES_KEY, "['', '']"))
-        node.name = f"{scopes[-2]}/{node.op_type}_{index}"
+        scopes = ast.literal_eval(metadata.get(_SCOPES_KEY, "[]"))
+        # What the exporter's rewriting adds has no scope: it belongs where its input comes from.
+        owner = scopes[-2] if scopes else owners.get(node.input[0], "")
+        owners.update(dict.fromkeys(node.output, owner))
+        node.name = f"{owner}/{node.op_type}_{index}"
         node.ClearField("doc_string")
     for message in (model, model.graph, *model.graph.node, *model.graph.value_info):
         message.ClearField("metadata_props")

@@ -9,7 +9,9 @@ from typing import Final
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
+from export import onnx_graph
 from export.quiet import quiet
 from export.types import Precision
 
@@ -19,7 +21,7 @@ they stay fp32. Batch norms are a mere scale and shift at inference and need no 
 
 
 def convert(path: Path, precision: Precision, keep_fp32: Sequence[str] = ()) -> None:
-    """Rewrites the ONNX file at `path`; fp32 leaves it as it is.
+    """Rewrites the ONNX file at `path`, and checks it; fp32 leaves it as it is.
 
     fp16 converts weights and activations, but for the inputs and outputs, the norms, and the nodes
     of the modules named in `keep_fp32` ("" is the root module's own). int8 quantises the weights of
@@ -29,6 +31,7 @@ def convert(path: Path, precision: Precision, keep_fp32: Sequence[str] = ()) -> 
         _to_fp16(path, keep_fp32)
     elif precision == "int8":
         _to_int8(path)
+    onnx_graph.validate(path)
 
 
 def _to_int8(path: Path) -> None:
@@ -52,7 +55,28 @@ def _to_fp16(path: Path, keep_fp32: Sequence[str]) -> None:
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *NORMS],
         node_block_list=kept,
     )
-    onnx.save(converted, str(path))
+    # The conversion leaves the former types of what it kept in fp32: readers infer them anew.
+    converted.graph.ClearField("value_info")
+    graph = OnnxModel(converted)
+    # Between two nodes that stay fp32 it casts there and back, which would round all the same.
+    graph.remove_cascaded_cast_nodes()
+    graph.topological_sort()
+    _skip_casts_to_same_type(graph)
+    graph.save_model_to_file(str(path))
+
+
+def _skip_casts_to_same_type(graph: OnnxModel) -> None:
+    """Removes casts whose input already has the type that they cast to."""
+    inferred = onnx.shape_inference.infer_shapes(graph.model).graph
+    values = (*inferred.value_info, *inferred.input)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    types |= {weights.name: weights.data_type for weights in inferred.initializer}
+    outputs = {output.name for output in inferred.output}
+    for node in graph.get_nodes_by_op_type("Cast"):
+        target = next(entry.i for entry in node.attribute if entry.name == "to")
+        if types.get(node.input[0]) == target and node.output[0] not in outputs:
+            graph.replace_input_of_all_nodes(node.output[0], node.input[0])
+            graph.remove_node(node)
 
 
 def _is_in(node_name: str, modules: Sequence[str]) -> bool:

@@ -147,7 +147,7 @@ def _cached(model: ModelName, name: str, cause: Exception) -> Path:
 
 
 def download_patterns(model: ModelName, files: Sequence[str]) -> list[str]:
-    """Which of a hub repository's `files` the exporter reads: one format of the weights, not all."""
+    """Which of a hub repository's `files` the exporter reads: one format of the weights."""
     if model == "speaker_embedding":
         return list(_SPEECHBRAIN_FILES)
     weights = next((kind for kind in _WEIGHTS if {kind[0], kind[2]} & set(files)), _WEIGHTS[0])

@@ -1,4 +1,4 @@
-"""From the command line to a published version, with exporters that need no network and no torch."""
+"""From the command line to a published version, with exporters that need no torch."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_an_absent_repository_is_rendered_for_the_target(checkpoint: Path, tmp_p
 
 
 def test_a_repository_of_another_target_is_refused(checkpoint: Path, repository: Path) -> None:
-    """Its config would look for a plan where there is a graph, or run on a device that isn't there."""
+    """Its config would look for a plan where there is a graph, or for a device that isn't there."""
     with pytest.raises(OptionError, match="rendered for target embedded"):
         make(emotion(checkpoint, options=ExportOptions(target="tensorrt")), repository)
 
@@ -146,7 +146,7 @@ def test_only_the_same_export_counts_as_present(checkpoint: Path, repository: Pa
 def test_precisions_that_would_gain_nothing_are_refused(
     model: ModelName, precision: Precision, target: Target
 ) -> None:
-    with pytest.raises(OptionError, match="fp32|int8"):
+    with pytest.raises(OptionError, match=r"fp32|int8"):
         release.check_options(model, ExportOptions(precision=precision, target=target))
 
 

@@ -109,8 +109,10 @@ def test_one_weight_format_is_downloaded_safetensors_first() -> None:
 def test_a_hub_out_of_reach_says_how_to_export_from_a_folder(tmp_path: Path) -> None:
     """Nothing listens on port 9 of this machine: the hub can't be reached, whatever the network."""
     done = subprocess.run(
-        [sys.executable, "-m", "export", "emotion", "--checkpoint", "someone/model"]
-        + ["--repository", str(tmp_path / "models"), "--dry-run"],
+        [
+            *(sys.executable, "-m", "export", "emotion", "--checkpoint", "someone/model"),
+            *("--repository", str(tmp_path / "models"), "--dry-run"),
+        ],
         cwd=PROJECT_ROOT,
         env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")},
         capture_output=True,

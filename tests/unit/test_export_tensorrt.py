@@ -1,4 +1,4 @@
-"""The script that builds TensorRT plans, run with a trtexec that only notes what it is asked for."""
+"""The script that builds TensorRT plans, run with a trtexec that notes what it is asked for."""
 
 from __future__ import annotations
 
