@@ -61,13 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not unseen:
         print(f"wrote {options.out}; all voices were trained on, so there is nothing to judge")
         return
-    report = {
-        "held_out": list(unseen),
-        "seed": options.seed,
-        **evaluate(
-            network.embed, _diarizer(options.diarizer), unseen, seen, options.seed, options.talks
-        ),
-    }
+    measured = evaluate(
+        network.embed,
+        _diarizer(options.diarizer),
+        unseen,
+        seen,
+        seed=options.seed,
+        talks_each=options.talks,
+        windows_each=options.windows,
+    )
+    report = {"held_out": list(unseen), "seed": options.seed, **measured}
     (options.out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(describe(report))
 
@@ -105,6 +108,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     bound.add_argument("--minutes", type=float, help="wall-clock time to train for")
     parser.add_argument("--synthetic-voices", type=int, default=_SYNTHETIC_VOICES)
     parser.add_argument("--talks", type=int, default=24, help="test conversations of each size")
+    parser.add_argument("--windows", type=int, default=60, help="test windows of each voice")
     parser.add_argument("--diarizer", default=DEFAULT_DIARIZER, metavar="MODULE:FUNCTION")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
