@@ -86,6 +86,21 @@ def test_segments_and_words_stay_in_order_and_inside(
         bound_s = segment.end_s
 
 
+def test_words_take_the_outer_times_of_their_segment_when_attention_is_near() -> None:
+    (segment,) = split([stamp(1.0), *OPENAI.encode(" one two"), stamp(3.0)])
+    (timed,) = segments.add_words([segment], np.array([1.3, 2.0, 2.9]), TOKENIZER, "en")
+    assert [(w.start_s, w.end_s) for w in timed.words] == [(1.0, 2.0), (2.0, 3.0)]
+    (timed,) = segments.add_words([segment], np.array([1.6, 2.0, 2.2]), TOKENIZER, "en")
+    assert [(w.start_s, w.end_s) for w in timed.words] == [(1.6, 2.0), (2.0, 2.2)]
+
+
+def test_words_without_a_time_of_their_own_share_their_neighbours() -> None:
+    """Attention that jumps leaves several words in one instant, which no subtitle can show."""
+    (segment,) = split([stamp(0.0), *OPENAI.encode(" one two six"), stamp(1.2)])
+    (timed,) = segments.add_words([segment], np.array([0.0, 0.0, 0.0, 1.2]), TOKENIZER, "en")
+    assert [w.end_s for w in timed.words] == pytest.approx([0.4, 0.8, 1.2])
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [

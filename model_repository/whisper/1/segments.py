@@ -10,6 +10,10 @@ from generation import TIMESTAMP_S, SpecialTokens
 from numpy.typing import NDArray
 from tokenization import WhisperTokenizer, WordTokens
 
+_SNAP_S = 0.5
+"""Farther apart than this, attention and the segment's timestamp mean different moments
+(openai-whisper, `add_word_timestamps`)."""
+
 
 @dataclass(frozen=True)
 class Word:
@@ -89,22 +93,51 @@ def add_words(
     offset = 0
     for segment in segments:
         words = tokenizer.split_words(segment.text_tokens, language)
-        count = len(segment.text_tokens)
-        own = np.clip(times_s[offset : offset + count + 1], segment.start_s, segment.end_s)
-        timed.append(replace(segment, words=_timed_words(words, segment, own)))
-        offset += count
+        firsts = np.cumsum([0, *(len(word.tokens) for word in words)])
+        bounds_s = _spread(_snapped(times_s[offset + firsts], segment), words)
+        timed.append(replace(segment, words=_timed_words(words, firsts, segment, bounds_s)))
+        offset += len(segment.text_tokens)
     return timed
 
 
+def _snapped(bounds_s: NDArray[np.float64], segment: Segment) -> NDArray[np.float64]:
+    """Clamps word bounds into the segment, whose own timestamps are trusted for the outer two unless
+    attention is far from them."""
+    inside = np.clip(bounds_s, segment.start_s, segment.end_s)
+    if inside[0] - segment.start_s <= _SNAP_S:
+        inside[0] = segment.start_s
+    if segment.end_s - inside[-1] <= _SNAP_S:
+        inside[-1] = segment.end_s
+    return inside
+
+
+def _spread(bounds_s: NDArray[np.float64], words: Sequence[WordTokens]) -> NDArray[np.float64]:
+    """Lets words that attention left in one instant share the time of the word before them, or after
+    the first ones, by their length."""
+    spread = bounds_s.copy()
+    letters = np.cumsum([0, *(max(1, len(word.text)) for word in words)])
+    owners = np.flatnonzero(np.diff(bounds_s) > 0)
+    for place, owner in enumerate(owners):
+        first = owner if place else 0
+        last = owners[place + 1] if place + 1 < len(owners) else len(words)
+        shares = (letters[first : last + 1] - letters[first]) / (letters[last] - letters[first])
+        begin_s, end_s = bounds_s[first], bounds_s[last]
+        spread[first : last + 1] = begin_s + shares * (end_s - begin_s)
+    return spread
+
+
 def _timed_words(
-    words: Sequence[WordTokens], segment: Segment, times_s: NDArray[np.float64]
+    words: Sequence[WordTokens],
+    firsts: NDArray[np.intp],
+    segment: Segment,
+    bounds_s: NDArray[np.float64],
 ) -> tuple[Word, ...]:
-    result: list[Word] = []
-    first = 0
-    for word in words:
-        after = first + len(word.tokens)
-        probability = float(np.mean(segment.probabilities[first:after]))
-        start_s, end_s = float(times_s[first]), float(times_s[after])
-        result.append(Word(word.text, start_s, end_s, probability))
-        first = after
-    return tuple(result)
+    return tuple(
+        Word(
+            text=word.text,
+            start_s=float(bounds_s[index]),
+            end_s=float(bounds_s[index + 1]),
+            probability=float(np.mean(segment.probabilities[firsts[index] : firsts[index + 1]])),
+        )
+        for index, word in enumerate(words)
+    )
