@@ -15,7 +15,7 @@ import ctypes
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import av
 import av._core
@@ -100,6 +100,12 @@ _RESAMPLE_BLOCK_S = 1.0
 more than the resampling."""
 
 
+class ByteSource(Protocol):
+    """What FFmpeg reads from; one without `seek` is read from front to back."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 def decode(data: bytes, *, max_duration_s: float) -> Waveform:
     """Decode a whole file into 16 kHz mono, whatever its rate and number of channels.
 
@@ -144,7 +150,7 @@ def decode(data: bytes, *, max_duration_s: float) -> Waveform:
     return Waveform(samples, info)
 
 
-def decode_live(source: BinaryIO, container: str) -> Iterator[NDArray[np.float32]]:
+def decode_live(source: ByteSource, container: str) -> Iterator[NDArray[np.float32]]:
     """Decode a recording while it is being made: each block is given as soon as its bytes are here.
 
     Args:
@@ -167,7 +173,7 @@ def decode_live(source: BinaryIO, container: str) -> Iterator[NDArray[np.float32
         raise InvalidAudio("The audio could not be decoded", container=container) from error
 
 
-def _open(data: BinaryIO, container: str, options: dict[str, str]) -> InputContainer:
+def _open(data: ByteSource, container: str, options: dict[str, str]) -> InputContainer:
     source: InputContainer = av.open(
         data, "r", format=_DEMUXERS[container], options=options, **_LENIENT_METADATA
     )

@@ -1,0 +1,104 @@
+"""A live utterance's way through Triton."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from api.errors import DeadlineExceeded, ModelUnavailable, Overloaded
+from api.repository import Manifest
+from api.services import ensemble, whisper
+from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE
+from api.services.ensemble import HeardUtterance
+from api.services.whisper import Transcript
+from api.triton import TritonClient
+from api.types import SAMPLE_RATE_HZ, AnalysisOptions, Emotion
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 30.0
+"""How long a stream waits for models that are away: a restarted Triton is back within seconds, and
+the audio is kept meanwhile."""
+
+_PARTIAL_TIMEOUT_S = 5.0
+"""A partial that comes later tells nothing new."""
+
+
+class Recognizer:
+    """Utterances in, what the models make of them out."""
+
+    def __init__(
+        self, triton: TritonClient, manifests: Mapping[str, Manifest], timeout_s: float
+    ) -> None:
+        self._triton = triton
+        self._timeout_s = timeout_s
+        self._labels: list[str] = manifests["emotion"].content["labels"]
+        self.same_speaker_cosine = float(
+            manifests["speaker_embedding"].content.get(
+                "same_speaker_cosine", DEFAULT_SAME_SPEAKER_COSINE
+            )
+        )
+
+    async def hear(self, samples: NDArray[np.float32], options: AnalysisOptions) -> HeardUtterance:
+        """Text, emotion and voice of an utterance, float32, shape (n,), n ≤ 480,000, in one call.
+
+        Raises:
+            ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
+        """
+        tensors = ensemble.encode(samples, options)
+        answer = await patiently(
+            lambda: self._triton.infer(ensemble.SPEC, tensors, timeout_s=self._timeout_s)
+        )
+        return ensemble.decode(answer, len(self._labels))
+
+    async def transcribe(
+        self, samples: NDArray[np.float32], options: AnalysisOptions
+    ) -> Transcript:
+        """The words alone, of an utterance that still goes on. Raises as `hear`, but at once."""
+        tensors = whisper.encode(samples, options)
+        answer = await self._triton.infer(whisper.SPEC, tensors, timeout_s=_PARTIAL_TIMEOUT_S)
+        return whisper.decode(answer)
+
+    async def check(self, options: AnalysisOptions) -> None:
+        """Have Whisper refuse what it can't do, before anybody speaks.
+
+        Raises:
+            InvalidOption: the language isn't one of Whisper's.
+            ModelUnavailable, DeadlineExceeded, InferenceError: see `api.triton`.
+        """
+        if options.language is not None:
+            tensors = whisper.encode(np.zeros(SAMPLE_RATE_HZ // 10, np.float32), options)
+            await self._triton.infer(whisper.SPEC, tensors, timeout_s=self._timeout_s)
+
+    def emotion(self, heard: HeardUtterance) -> Emotion:
+        """The utterance's emotion by name."""
+        scores = {label: float(p) for label, p in zip(self._labels, heard.emotions, strict=True)}
+        return Emotion(label=max(scores, key=scores.__getitem__), scores=scores)
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the models are away or too busy, for up to `PATIENCE_S`.
+
+    Raises:
+        VoiceAnalyticsError: the last refusal, or at once one that won't get better.
+    """
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await ask()
+        except (ModelUnavailable, Overloaded) as error:
+            if time.monotonic() + error.retry_after_s > until:
+                raise
+            log.warning("stream_waits", reason=type(error).__name__)
+            await asyncio.sleep(error.retry_after_s)
+        except DeadlineExceeded:
+            if time.monotonic() > until:
+                raise
