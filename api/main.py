@@ -17,7 +17,10 @@ from fastapi_offline import FastAPIOffline
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from api import metrics as api_metrics
-from api.endpoints import audio, health, metrics
+from api.cache import StageCache
+from api.cache_memory import MemoryCache
+from api.cache_redis import RedisCache
+from api.endpoints import audio, health, metrics, stream
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError
 from api.logging import configure_logging
@@ -29,6 +32,9 @@ from api.repository import seed, serving_manifests
 from api.schemas import BUNDLED_NOTE
 from api.service import AnalysisService
 from api.settings import PROJECT_ROOT, Settings, load_settings
+from api.streaming.recognizer import Recognizer
+from api.streaming.session import StreamParts
+from api.streaming.sessions import Sessions
 from api.triton import TritonClient
 from api.triton_server import EmbeddedTriton, Ports, bind
 from api.vad import VoiceActivityDetector
@@ -36,6 +42,13 @@ from api.version import VERSION
 from api.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
+
+WS_MESSAGE_BYTES = 2**20
+"""Largest message of a live stream, 32 s of 16-bit audio; raw audio isn't worth compressing."""
+
+WS_PING_S = 20.0
+"""Pings keep proxies from closing a quiet connection. An unanswered one doesn't end it: while a
+flood holds the socket back, its answers can't be read. STREAM_IDLE_SECONDS finds the dead."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -71,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_error_handlers(app)
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(RequestContext, metrics=figures)
-    for endpoint in (audio, health, metrics):
+    for endpoint in (audio, stream, health, metrics):
         app.include_router(endpoint.router)
     return app
 
@@ -93,15 +106,47 @@ async def _open_parts(
         stack.push_async_callback(triton.close)
         monitor = HealthMonitor(triton_url, settings.watchdog_interval)
         await stack.enter_async_context(monitor.running())
+        cache = _open_cache(settings, figures)
+        stack.push_async_callback(cache.close)
+        detector = VoiceActivityDetector()
         service = AnalysisService(
-            Pipeline(triton, VoiceActivityDetector(), manifests, executor),
+            Pipeline(triton, detector, manifests, executor, cache),
             executor,
             figures,
             max_in_flight=settings.max_concurrent_requests,
             timeout_s=settings.request_timeout,
             max_duration_s=settings.max_audio_length,
         )
-        yield AppState(settings, service, monitor, figures, releases, time.monotonic())
+        parts = StreamParts(
+            recognizer=Recognizer(triton, manifests, settings.request_timeout),
+            service=service,
+            detector=detector,
+            executor=executor,
+            metrics=figures,
+            max_duration_s=settings.max_audio_length,
+            endpoint_silence_s=settings.stream_endpoint_silence,
+            partial_interval_s=settings.stream_partial_interval,
+        )
+        sessions = Sessions(
+            parts,
+            max_sessions=settings.stream_max_sessions,
+            resume_s=settings.stream_resume_seconds,
+        )
+        stack.push_async_callback(sessions.close)
+        yield AppState(settings, service, sessions, monitor, figures, releases, time.monotonic())
+
+
+def _open_cache(settings: Settings, figures: Metrics) -> StageCache:
+    redis = None
+    if settings.redis_url is not None:
+        redis = RedisCache(
+            settings.redis_url,
+            timeout_s=settings.redis_timeout,
+            ttl_s=settings.cache_ttl,
+            on_failure=figures.cache_failed,
+        )
+    memory = MemoryCache(settings.cache_memory_bytes, settings.cache_ttl)
+    return StageCache(memory, figures, redis)
 
 
 @contextlib.contextmanager
@@ -154,6 +199,10 @@ def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None
             log_config=None,
             access_log=False,
             server_header=False,
+            ws_max_size=WS_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            ws_ping_interval=WS_PING_S,
+            ws_ping_timeout=None,
             timeout_graceful_shutdown=round(settings.request_timeout),
         )
         log.info("serving", url=f"http://{settings.host}:{port}", workers=workers)

@@ -75,6 +75,24 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self.registry,
         )
+        self.cache_lookups = Counter(
+            "voice_analytics_cache_lookups",
+            "Values asked of the cache, by stage and by where they came from",
+            ["stage", "outcome"],
+            registry=self.registry,
+        )
+        self.cache_failures = Counter(
+            "voice_analytics_cache_failures",
+            "Calls to Redis that failed (away), were refused, or gave something unreadable",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.cache_bytes = Gauge(
+            "voice_analytics_cache_bytes",
+            "Bytes that the cache holds in memory",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
         self.streams = Gauge(
             "voice_analytics_streams",
             "Live streams, those waiting for a lost client included",
@@ -110,6 +128,15 @@ class Metrics:
         """Publish which release of each model serves."""
         for model, release in releases.items():
             self.model_info.labels(model, release.version, release.checkpoint).set(1)
+
+    def cache_looked_up(self, stage: str, outcome: str) -> None:
+        self.cache_lookups.labels(stage, outcome).inc()
+
+    def cache_failed(self, kind: str) -> None:
+        self.cache_failures.labels(kind).inc()
+
+    def cache_size(self, size_bytes: int) -> None:
+        self.cache_bytes.set(size_bytes)
 
     def render(self) -> tuple[bytes, str]:
         """The exposition over all workers, and its content type."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import astuple, replace
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from api import stages
 from api.assembly import Findings, assemble
+from api.cache import Stage, StageCache, samples_digest, stage_key
 from api.chunking import Chunk, chunks
 from api.repository import Manifest
 from api.services import diarization, emotion, speaker_embedding, whisper
@@ -24,7 +27,7 @@ from api.services.windows import Window, cover
 from api.tensors import ModelSpec, Tensors
 from api.triton import TritonClient
 from api.types import Analysis, AnalysisOptions, Region, Turn, Waveform
-from api.vad import VoiceActivityDetector
+from api.vad import VAD_RELEASE, VoiceActivityDetector
 
 T = TypeVar("T")
 
@@ -45,10 +48,14 @@ class Pipeline:
         detector: VoiceActivityDetector,
         manifests: Mapping[str, Manifest],
         executor: Executor,
+        cache: StageCache,
     ) -> None:
         self._triton = triton
         self._detector = detector
         self._executor = executor
+        self._cache = cache
+        self._fingerprints = {name: m.fingerprint for name, m in manifests.items()}
+        self._fingerprints[stages.VAD.name] = VAD_RELEASE
         self._releases = {name: m.release for name, m in manifests.items()}
         self._labels: list[str] = manifests["emotion"].content["labels"]
         self._emotion_window_s = float(manifests["emotion"].content["window_s"])
@@ -78,10 +85,15 @@ class Pipeline:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
         """
         timings = dict(timings_ms or {})
-        with _timed(timings, "vad"):
-            regions = await self._run(self._detector.detect, waveform)
+        digest = await self._run(samples_digest, waveform.samples)
+        kept = _Kept(self._cache, digest, self._fingerprints, deadline, timings)
+        regions = await kept.get(
+            stages.VAD,
+            astuple(self._detector.settings),
+            lambda: self._run(self._detector.detect, waveform),
+        )
         cut = await self._run(chunks, waveform, regions)
-        branches = _Branches(self._triton, deadline, timings)
+        branches = _Branches(self._triton, kept, deadline)
         transcripts, turns, heard = await together(
             branches.transcribe(cut, options),
             self._diarize(branches, waveform, regions, options),
@@ -89,7 +101,8 @@ class Pipeline:
         )
         found = Findings(regions, cut, transcripts, turns, heard, self._labels)
         with _timed(timings, "assembly"):
-            return assemble(uuid4().hex, waveform, options, found, self._releases, timings)
+            analysis = assemble(uuid4().hex, waveform, options, found, self._releases, timings)
+        return replace(analysis, cache=kept.outcomes)
 
     async def _diarize(
         self,
@@ -102,7 +115,7 @@ class Pipeline:
         if not windows:
             return []
         embeddings = await branches.embed(windows)
-        with _timed(branches.timings_ms, "clustering"):
+        with _timed(branches.kept.timings_ms, "clustering"):
             labels = await self._run(
                 lambda: cluster(
                     embeddings,
@@ -132,34 +145,74 @@ class Pipeline:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
 
 
-class _Branches:
-    """One analysis' requests to Triton: bounded in number, all under one deadline, all timed."""
+class _Kept:
+    """One analysis' way to the cache: what it asked for, how long it took, what it found."""
 
-    def __init__(self, triton: TritonClient, deadline: float, timings_ms: dict[str, float]) -> None:
-        self._triton = triton
+    def __init__(
+        self,
+        cache: StageCache,
+        digest: str,
+        fingerprints: Mapping[str, str],
+        deadline: float,
+        timings_ms: dict[str, float],
+    ) -> None:
+        self._cache = cache
+        self._digest = digest
+        self._fingerprints = fingerprints
         self._deadline = deadline
         self.timings_ms = timings_ms
+        self.outcomes: dict[str, Literal["hit", "miss"]] = {}
+
+    async def get(self, stage: Stage[T], options: object, compute: Callable[[], Awaitable[T]]) -> T:
+        key = stage_key(stage.name, self._digest, self._fingerprints[stage.name], options)
+        with _timed(self.timings_ms, stage.name):
+            found = await self._cache.get(stage, key, compute, deadline=self._deadline)
+        self.outcomes[stage.name] = "hit" if found.is_hit else "miss"
+        return found.value
+
+
+class _Branches:
+    """One analysis' requests to Triton: bounded in number, all under one deadline, all cached."""
+
+    def __init__(self, triton: TritonClient, kept: _Kept, deadline: float) -> None:
+        self._triton = triton
+        self._deadline = deadline
+        self.kept = kept
 
     async def transcribe(self, cut: Sequence[Chunk], options: AnalysisOptions) -> list[Transcript]:
-        tensors = [whisper.encode(chunk.samples, options) for chunk in cut]
-        return [whisper.decode(answer) for answer in await self._ask(whisper.SPEC, tensors)]
+        async def compute() -> list[Transcript]:
+            tensors = [whisper.encode(chunk.samples, options) for chunk in cut]
+            return [whisper.decode(answer) for answer in await self._ask(whisper.SPEC, tensors)]
+
+        if not cut:
+            return []
+        about = [whisper.wanted(options), stages.chunk_layout(cut)]
+        return await self.kept.get(stages.WHISPER, about, compute)
 
     async def embed(self, windows: Sequence[diarization.Window]) -> NDArray[np.float32]:
-        batches = _batches(windows)
-        tensors = [speaker_embedding.encode(batch) for batch in batches]
-        answers = await self._ask(speaker_embedding.SPEC, tensors)
-        return np.concatenate(
-            [speaker_embedding.decode(a, batch) for a, batch in zip(answers, batches, strict=True)]
-        )
+        """Embeddings of at least one window, shape (len(windows), dim)."""
+
+        async def compute() -> NDArray[np.float32]:
+            batches = _batches(windows)
+            tensors = [speaker_embedding.encode(batch) for batch in batches]
+            answers = await self._ask(speaker_embedding.SPEC, tensors)
+            pairs = zip(answers, batches, strict=True)
+            return np.concatenate([speaker_embedding.decode(a, batch) for a, batch in pairs])
+
+        return await self.kept.get(stages.SPEAKER_EMBEDDING, stages.window_layout(windows), compute)
 
     async def hear(self, windows: Sequence[Window], num_labels: int) -> list[HeardWindow]:
-        batches = _batches(windows)
-        answers = await self._ask(emotion.SPEC, [emotion.encode(batch) for batch in batches])
-        return [
-            heard
-            for answer, batch in zip(answers, batches, strict=True)
-            for heard in emotion.decode(answer, batch, num_labels)
-        ]
+        async def compute() -> NDArray[np.float32]:
+            batches = _batches(windows)
+            answers = await self._ask(emotion.SPEC, [emotion.encode(batch) for batch in batches])
+            pairs = zip(answers, batches, strict=True)
+            heard = [h for a, batch in pairs for h in emotion.decode(a, batch, num_labels)]
+            return np.stack([h.probabilities for h in heard])
+
+        if not windows:
+            return []
+        rows = await self.kept.get(stages.EMOTION, stages.window_layout(windows), compute)
+        return [HeardWindow(w.start_s, w.end_s, p) for w, p in zip(windows, rows, strict=True)]
 
     async def _ask(self, spec: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
         free = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
@@ -169,8 +222,7 @@ class _Branches:
                 left_s = self._deadline - time.monotonic()
                 return await self._triton.infer(spec, tensors, timeout_s=left_s)
 
-        with _timed(self.timings_ms, spec.name):
-            return list(await together(*(ask(tensors) for tensors in requests)))
+        return list(await together(*(ask(tensors) for tensors in requests)))
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -26,6 +27,11 @@ class Manifest:
     model: str
     version: str
     content: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells releases apart even where two go by the same version: sha256 of the manifest."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
     @property
     def release(self) -> ModelRelease:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -117,7 +118,9 @@ class AudioResponse(_FromDomain):
     conversation: ConversationResponse
     quality: QualityResponse
     models: dict[str, ModelResponse]
-    cached: bool
+    created_at: datetime
+    cached: bool = Field(description="Every stage that was needed came from the cache")
+    cache: dict[str, Literal["hit", "miss"]] = Field(description="By stage")
     timings_ms: dict[str, float]
 
 
@@ -146,6 +149,7 @@ def to_response(analysis: Analysis) -> AudioResponse:
         {
             **vars(analysis),
             "transcription": analysis.transcription,
+            "cached": analysis.cached,
             "segments": segments,
             "models": models,
         }

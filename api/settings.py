@@ -76,6 +76,29 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     """Folder for everything the service writes."""
 
+    database_url: str | None = None
+    """Where analyses are kept: sqlite:///file or postgresql://user:password@host/name; absent =
+    a SQLite file under DATA_DIR."""
+
+    database_timeout: float = Field(default=5.0, gt=0)
+    """Longest wait for the database, its locks included, in seconds; past it callers get 503."""
+
+    retention_days: float | None = Field(default=None, gt=0)
+    """Analyses older than this many days are deleted; absent = kept for ever."""
+
+    redis_url: str | None = None
+    """Redis behind the in-memory cache, shared by all workers, such as redis://127.0.0.1:6379/0;
+    absent = each worker has only its own memory."""
+
+    redis_timeout: float = Field(default=0.1, gt=0)
+    """Longest wait for one call to Redis, in seconds; past it the service goes on without."""
+
+    cache_memory_bytes: int = Field(default=64 * 2**20, ge=0)
+    """Size of the in-memory cache per worker, in bytes; 0 keeps nothing in memory."""
+
+    cache_ttl: float = Field(default=86_400.0, gt=0)
+    """How long a cached result may be used, in seconds."""
+
     model_repository: Path | None = None
     """Triton model repository that is served; by default DATA_DIR/model_repository, which starts
     as a copy of the committed one."""

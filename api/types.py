@@ -6,6 +6,7 @@ All times are seconds from the start of the recording, as floats.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Literal
 
 import numpy as np
@@ -175,7 +176,13 @@ class Analysis:
     quality: Quality
     models: dict[str, ModelRelease]
     timings_ms: dict[str, float]
-    cached: bool = False
+    created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    cache: dict[str, Literal["hit", "miss"]] = field(default_factory=dict)
+
+    @property
+    def cached(self) -> bool:
+        """Whether every stage that was needed came from the cache."""
+        return bool(self.cache) and "miss" not in self.cache.values()
 
     @property
     def transcription(self) -> str:

@@ -21,6 +21,9 @@ from api.types import SAMPLE_RATE_HZ, Region, Waveform
 FRAME_SAMPLES = 512
 """Samples per probability, 32 ms: the only frame length that the network was trained with."""
 
+VAD_RELEASE = "silero-6.2.3/1"
+"""The network's release, and a number that counts up when the code around it answers otherwise."""
+
 _CONTEXT_SAMPLES = 64
 """Samples of the previous frame that the network wants in front of each frame."""
 

@@ -34,14 +34,18 @@ class Transcript:
 
 def encode(samples: NDArray[np.float32], options: AnalysisOptions) -> Tensors:
     """One chunk, shape (n,), n ≤ 480,000, as a batch of one."""
-    wanted = {
+    return {
+        AUDIO.name: samples[None, :],
+        OPTIONS.name: np.array([[orjson.dumps(wanted(options))]], dtype=np.object_),
+    }
+
+
+def wanted(options: AnalysisOptions) -> dict[str, Any]:
+    """What the model is told beside the audio: all of the options that its answer depends on."""
+    return {
         "language": options.language,
         "task": options.task,
         "word_timestamps": options.word_timestamps,
-    }
-    return {
-        AUDIO.name: samples[None, :],
-        OPTIONS.name: np.array([[orjson.dumps(wanted)]], dtype=np.object_),
     }
 
 

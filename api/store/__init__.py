@@ -1,0 +1,1 @@
+"""What lasts: analyses in SQLite or PostgreSQL."""
