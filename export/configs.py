@@ -41,6 +41,10 @@ ms and more)."""
 CPU_THREADS: Final[Mapping[str, int]] = {"whisper": 2, "emotion": 2, "speaker_embedding": 2}
 """Intra-op threads of each model's sessions on a CPU."""
 
+ENGINE_CACHE: Final = "/var/cache/voice-analytics"
+"""Folder in the serving container where onnxruntime keeps the TensorRT engine of Whisper's encoder;
+on a volume it outlives the container, and a restart doesn't build the engine anew."""
+
 WARMUP_SECONDS: Final = 2
 
 
@@ -119,11 +123,18 @@ def _whisper(target: Target) -> dict[str, Value]:
         "output": [TRANSCRIPT.as_field()],
         "dynamic_batching": {"max_queue_delay_microseconds": WHISPER_QUEUE_DELAY_US},
         **_placement("whisper", target),
-        "parameters": [
-            _parameter("execution_provider", _EXECUTION_PROVIDERS[target]),
-            _parameter("intra_op_thread_count", CPU_THREADS["whisper"]),
-        ],
+        "parameters": _whisper_parameters(target),
     }
+
+
+def _whisper_parameters(target: Target) -> list[Value]:
+    parameters = [
+        _parameter("execution_provider", _EXECUTION_PROVIDERS[target]),
+        _parameter("intra_op_thread_count", CPU_THREADS["whisper"]),
+    ]
+    if target == "tensorrt":
+        parameters.append(_parameter("engine_cache", ENGINE_CACHE))
+    return list(parameters)
 
 
 def _leaf(model: str, target: Target) -> dict[str, Value]:

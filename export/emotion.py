@@ -44,7 +44,7 @@ INPUT_NORMALISATION: Final = ""
 over a whole clip."""
 
 
-class EmotionGraph(torch.nn.Module):  # type: ignore[misc]
+class EmotionGraph(torch.nn.Module):
     """Audio (batch, samples), float32 in [-1, 1], 16 kHz → logits (batch, labels)."""
 
     def __init__(self, classifier: torch.nn.Module, normalize: bool) -> None:

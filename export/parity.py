@@ -42,6 +42,10 @@ bounds say "the same model, coarser", and are meant to catch a broken graph, not
 accuracy."""
 
 
+SMALLEST_SCALE: Final = 1e-30
+"""Stands in for the spread of answers that are all alike: any difference from those is too much."""
+
+
 @dataclass(frozen=True)
 class Parity:
     """What a comparison measured; `scale` is the reference's standard deviation, `clips` how many
@@ -55,7 +59,7 @@ class Parity:
     @property
     def relative_difference(self) -> float:
         """The largest absolute difference in standard deviations of the reference."""
-        return self.max_abs_difference / max(self.scale, np.finfo(np.float32).tiny)
+        return self.max_abs_difference / max(self.scale, SMALLEST_SCALE)
 
     def as_manifest(self) -> dict[str, float | bool | int | str]:
         """The measured values under the keys that manifest.json carries."""

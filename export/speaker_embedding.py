@@ -32,7 +32,7 @@ KEEP_FP32: Final = ("", "spectrogram", "filterbank", "encoder.asp", "encoder.asp
 pooling takes variances with a floor of 1e-12, which fp16 can't hold."""
 
 
-class Spectrogram(torch.nn.Module):  # type: ignore[misc]
+class Spectrogram(torch.nn.Module):
     """SpeechBrain's STFT power as one strided convolution with the windowed DFT basis.
 
     Audio (batch, samples) → power (batch, frames, n_fft // 2 + 1). ONNX's STFT operator computes
@@ -54,7 +54,7 @@ class Spectrogram(torch.nn.Module):  # type: ignore[misc]
         return (real * real + imaginary * imaginary).transpose(1, 2)
 
 
-class SpeakerGraph(torch.nn.Module):  # type: ignore[misc]
+class SpeakerGraph(torch.nn.Module):
     """Audio (batch, samples), float32 in [-1, 1], 16 kHz → raw embeddings (batch, dim)."""
 
     def __init__(self, modules: Any) -> None:
