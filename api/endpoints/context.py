@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from fastapi import Request
+from fastapi.requests import HTTPConnection
 
 from api.metrics import Metrics
 from api.middleware import ClientGone
 from api.probe import HealthMonitor
 from api.service import AnalysisService
 from api.settings import Settings
+from api.streaming.sessions import Sessions
 from api.types import ModelRelease
 
 T = TypeVar("T")
@@ -25,13 +27,14 @@ class AppState:
 
     settings: Settings
     service: AnalysisService
+    sessions: Sessions
     health: HealthMonitor
     metrics: Metrics
     releases: dict[str, ModelRelease]
     started_at: float
 
 
-def app_state(request: Request) -> AppState:
+def app_state(request: HTTPConnection) -> AppState:
     return cast(AppState, request.app.state.parts)
 
 
