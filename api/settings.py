@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """How long a live stream survives a dropped connection, in seconds; then it is finished as if
     its client had sent `end`."""
 
-    stream_endpoint_silence: float = Field(default=0.6, ge=0.2, le=5.0)
+    stream_endpoint_silence: float = Field(default=0.5, ge=0.2, le=5.0)
     """Silence that ends a live utterance, in seconds."""
 
     stream_partial_interval: float = Field(default=1.0, ge=0.2)
