@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-import onnx
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration
 
@@ -23,6 +22,10 @@ from export.whisper_graph import (
     WhisperSizes,
     sizes_of,
 )
+from export.whisper_int8 import quantize_decoder, quantize_encoder
+
+Quantizer: TypeAlias = Callable[[Path, Path, bool], None]
+"""Rewrites a float32 graph with int8 weights: source, target, whether weights lie beside it."""
 
 ENCODER_FILE: Final = "encoder.onnx"
 DECODER_FILE: Final = "decoder.onnx"
@@ -79,7 +82,7 @@ def _write_encoder(
         dynamo=True,
         verbose=False,
     )
-    _save(program, graph, options, path)
+    _save(program, graph, options, path, quantize_encoder)
 
 
 def _write_decoder(
@@ -116,29 +119,22 @@ def _write_decoder(
         dynamo=True,
         verbose=False,
     )
-    _save(program, graph, options, path)
+    _save(program, graph, options, path, quantize_decoder)
 
 
-def _save(program: Any, graph: nn.Module, options: ExportOptions, path: Path) -> None:
+def _save(
+    program: Any, graph: nn.Module, options: ExportOptions, path: Path, quantize: Quantizer
+) -> None:
     """Writes the exported program; int8 weights go through a float32 file that is removed again."""
     size_bytes = sum(p.numel() * p.element_size() for p in graph.state_dict().values())
     external = size_bytes > _PROTOBUF_LIMIT_BYTES
     if options.precision != "int8":
         program.save(path, external_data=external)
         return
-    float_path = path.with_name(f"float_{path.name}")
-    program.save(float_path, external_data=external)
-    quantize_dynamic(
-        float_path,
-        path,
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        use_external_data_format=external,
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
-    )
-    for leftover in path.parent.glob(f"{float_path.name}*"):
-        leftover.unlink()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        in_floats = Path(folder) / path.name
+        program.save(in_floats, external_data=external)
+        quantize(in_floats, path, external)
 
 
 def _halved(model: WhisperForConditionalGeneration) -> WhisperForConditionalGeneration:
