@@ -30,6 +30,13 @@ class HubUnreachableError(CheckpointError):
 class DependencyError(ExportError):
     """A package of the export environment can't be imported."""
 
+    def __init__(self, cause: ModuleNotFoundError) -> None:
+        super().__init__(
+            f"the package '{cause.name}' is missing: exporting needs torch and its companions, "
+            "serving doesn't. ./dev.sh export … makes the environment that has them, and runs "
+            "this command in it"
+        )
+
 
 class ParityError(ExportError):
     """The exported model's answers differ from PyTorch's by more than the tolerance."""

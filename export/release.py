@@ -60,11 +60,7 @@ def import_exporter(model: ModelName) -> Exporter:
     try:
         module = importlib.import_module(f"export.{model}")
     except ModuleNotFoundError as error:
-        raise DependencyError(
-            f"the package '{error.name}' is missing: exporting needs torch and its companions, "
-            "serving doesn't. ./dev.sh export … makes the environment that has them, and runs "
-            "this command in it"
-        ) from error
+        raise DependencyError(error) from error
     return cast(Exporter, module.export)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from export import settings
-from export.errors import CheckpointError, HubUnreachableError
+from export.errors import CheckpointError, DependencyError, HubUnreachableError
 from export.types import Checkpoint, ModelName
 
 BUNDLED: Final = "bundled"
@@ -27,6 +27,10 @@ WHISPER_SIZES: Final = (
 """What WHISPER_MODEL may say in short for `openai/whisper-SIZE`."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+_FRONT_MATTER = re.compile(r"---\n(.*?)\n---", re.DOTALL)
+_LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
+"""A model card begins with YAML metadata; the hub's licences are one word, such as cc-by-sa-4.0."""
 
 _WEIGHTS: Final = (
     ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"),
@@ -96,16 +100,11 @@ def _local(model: ModelName, path: Path) -> Checkpoint:
 
 def _download(model: ModelName, name: str) -> Checkpoint:
     """Fetches what the exporter reads of a hub checkpoint, or finds it in the local cache."""
-    import httpx
-    import requests
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    try:
+        import requests
+        from huggingface_hub import HfApi, errors, snapshot_download
+    except ModuleNotFoundError as error:
+        raise DependencyError(error) from error
 
     repo_id, _, revision = name.partition("@")
     chosen = revision or None
@@ -113,14 +112,13 @@ def _download(model: ModelName, name: str) -> Checkpoint:
         files = HfApi().list_repo_files(repo_id, revision=chosen)
         patterns = download_patterns(model, files)
         folder = Path(snapshot_download(repo_id, revision=chosen, allow_patterns=patterns))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise CheckpointError(f"the hub has no checkpoint '{name}', or it is private") from error
     except (
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        LocalEntryNotFoundError,
+        errors.HfHubHTTPError,
+        errors.OfflineModeIsEnabled,
+        errors.LocalEntryNotFoundError,
         requests.RequestException,
-        httpx.HTTPError,
     ) as error:
         folder = _cached(model, name, error)
     source = f"Hugging Face hub, {repo_id}, revision {folder.name}"
@@ -156,10 +154,7 @@ def download_patterns(model: ModelName, files: Sequence[str]) -> list[str]:
 
 def _license(folder: Path) -> str:
     """The licence that the model card's metadata states, or "unknown"."""
-    from huggingface_hub import ModelCard
-
     card = folder / "README.md"
-    if not card.is_file():
-        return UNKNOWN_LICENSE
-    data = ModelCard.load(card, ignore_metadata_errors=True).data
-    return str(data.get("license") or UNKNOWN_LICENSE)
+    metadata = _FRONT_MATTER.match(card.read_text(encoding="utf-8")) if card.is_file() else None
+    stated = _LICENSE.search(metadata[1]) if metadata else None
+    return stated[1].lower() if stated else UNKNOWN_LICENSE
