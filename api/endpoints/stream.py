@@ -19,7 +19,7 @@ router = APIRouter(prefix="/audio", tags=["audio"])
 
 log = structlog.get_logger(__name__)
 
-NORMAL = 1000
+NORMAL, INTERNAL_ERROR = 1000, 1011
 
 
 class WebSocketPeer:
@@ -72,6 +72,9 @@ async def stream(websocket: WebSocket) -> None:
         request_id = websocket.scope["state"]["request_id"]
         with contextlib.suppress(Disconnected):
             await peer.send(error_event(kind(error), error.message, error.details, request_id))
+    except Exception:
+        code = INTERNAL_ERROR
+        log.exception("unexpected_error")
     log.info("stream_connection", code=code)
     if code is not None:
         await peer.close(code)

@@ -109,7 +109,7 @@ class Connection:
             received = await self._receive(forever=session.is_ended)
             session.outbox.heard_from_client()
             if isinstance(received, bytes):
-                if session.is_ended and not session.done.done():
+                if session.is_ended:
                     raise InvalidMessage("Audio came after the end")
                 await session.receive(received)
             elif isinstance(parse(received), EndMessage):

@@ -92,12 +92,15 @@ class Session:
         return self.received_bytes // self._config.sample_bytes
 
     async def receive(self, data: bytes) -> None:
-        """Take audio; wait while too much of it hasn't been looked at."""
+        """Take audio; wait while too much of it hasn't been looked at.
+
+        When the wait is cancelled, nothing was taken, and nothing is counted as received.
+        """
         data = self._split_sample + data
         whole = len(data) // self._config.sample_bytes * self._config.sample_bytes
+        await self._inbox.put(data[:whole])
         self._split_sample = data[whole:]
         self.received_bytes += whole
-        await self._inbox.put(data[:whole])
 
     def connected(self) -> None:
         """A client sends on from `received_bytes`: half a sample from before doesn't count."""
@@ -129,7 +132,6 @@ class Session:
             self._partials.stop()
             for task in self._tasks:
                 task.cancel()
-            self.is_ended = True
             await self._inbox.close()
             self._listener.close()
 
@@ -142,7 +144,6 @@ class Session:
             for span in await self._in_thread(self._listener.hear, data):
                 await self._submit(span)
             self._think_aloud()
-        self.is_ended = True
         await self._inbox.close()
         for span in await self._in_thread(self._listener.finish):
             await self._submit(span)
