@@ -28,7 +28,7 @@ IGNORED = -100
 FSDD_TEST_TAKES = 5
 
 SPEECH_LEVEL = 0.05
-_SILENCE_SHARE, _GERMAN_SHARE, _SYNTHETIC_SHARE = 0.07, 0.07, 0.3
+_SILENCE_SHARE, _GERMAN_SHARE, _SYNTHETIC_SHARE = 0.09, 0.07, 0.3
 _VOICE_VARIANTS, _SYNTHETIC_VARIANTS = 12, 2
 
 
@@ -229,7 +229,7 @@ class WindowMaker:
         lead_s = float(rng.uniform(0, (0.3, 1.2, 0.5 * chunk_s)[rng.choice(3, p=(0.5, 0.4, 0.1))]))
         most = max(2, round(1.7 * chunk_s))
         num_words = most if rng.random() < 0.5 else int(rng.integers(1, most + 1))
-        return speak_digits(voices, num_words, chunk_s, rng, lead_s, gap_s, pause_share=0.06)
+        return speak_digits(voices, num_words, chunk_s, rng, lead_s, gap_s, pause_share=0.1)
 
     def _speak_sentences(self, chunk_s: float) -> Utterance:
         rng = self.rng
@@ -288,7 +288,7 @@ def _noise_tracks(duration_s: float, rng: np.random.Generator) -> list[NDArray[n
     tracks += [augment.coloured_noise(num_samples, rng) for _ in range(6)]
     tracks += [augment.coloured_noise(num_samples, rng, "band") for _ in range(4)]
     tracks += [augment.mains_hum(num_samples, rng) for _ in range(2)]
-    tracks += [augment.music_tones(num_samples, rng) for _ in range(4)]
+    tracks += [augment.music_tones(num_samples, rng) for _ in range(8)]
     return tracks
 
 

@@ -186,6 +186,9 @@ def digit_report(transcriber: Transcriber, voices: Sequence[Voice]) -> dict[str,
         "11-25 digits, 30 dB": digit_errors(
             transcriber, spoken_strings(voices, long, 30.0, seed=7)
         ),
+        "1-10 digits, 30 dB, pauses up to 2.5 s": digit_errors(
+            transcriber, spoken_strings(voices, short, 30.0, seed=9, gap_s=(0.05, 2.5))
+        ),
         "speech": speech_detection(transcriber, [string.audio for string in clean], "en"),
     }
     if len(voices) > 1:

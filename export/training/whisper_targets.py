@@ -30,7 +30,7 @@ _TIMESTAMPS_SHARE, _PROMPT_SHARE, _TRANSLATE_SHARE = 0.85, 0.05, 0.05
 
 @dataclass(frozen=True)
 class Word:
-    """Consecutive tokens spoken from start_s to end_s; ``turn`` counts the changes of speaker."""
+    """A digit or a sentence, spoken from start_s to end_s; ``turn`` counts speaker changes."""
 
     tokens: tuple[int, ...]
     start_s: float
@@ -131,11 +131,19 @@ def _append_words(
         capped = index == 0 and rng.random() < 0.15
         append_edge(group[0].start_s, 1.0 if capped else 30.0)
         for word in group:
-            for token in word.tokens:
-                if word.digit is not None:
-                    places.append(Place(len(sequence) - 1, word.start_s, word.end_s, word.digit))
+            for index_in_word, token in enumerate(word.tokens):
+                places.append(_token_place(len(sequence) - 1, word, index_in_word))
                 sequence.append(token)
         append_edge(group[-1].end_s)
+
+
+def _token_place(position: int, word: Word, index: int) -> Place:
+    """Where a word's token is heard: a digit over its span, a sentence's token about its share."""
+    if word.digit is not None:
+        return Place(position, word.start_s, word.end_s, word.digit)
+    share_s = (word.end_s - word.start_s) / len(word.tokens)
+    centre_s = word.start_s + (index + 0.5) * share_s
+    return Place(position, centre_s - 1.5 * share_s, centre_s + 1.5 * share_s)
 
 
 def _prompt(rng: np.random.Generator) -> list[int]:

@@ -46,8 +46,9 @@ def spoken_strings(
     seed: int,
     chunk_s: float = 30.0,
     speakers: int = 1,
+    gap_s: tuple[float, float] = (0.05, 0.8),
 ) -> list[SpokenString]:
-    """One string per entry of ``lengths``, gaps of 0.05 to 0.8 s, in white noise; voices in turn.
+    """One string per entry of ``lengths``, in white noise; the voices come in turn.
 
     The audio ends 0.3 s after the last word.
     """
@@ -56,7 +57,7 @@ def spoken_strings(
     for index, length in enumerate(lengths):
         chosen = [voices[(index + turn) % len(voices)] for turn in range(speakers)]
         lead_s = float(rng.uniform(0, 0.8))
-        utterance = speak_digits(chosen, length, chunk_s, rng, lead_s, (0.05, 0.8))
+        utterance = speak_digits(chosen, length, chunk_s, rng, lead_s, gap_s)
         end = round((utterance.words[-1].end_s + 0.3) * SAMPLE_RATE_HZ)
         speech = utterance.audio[:end]
         noise = augment.coloured_noise(len(speech), rng, "white")
