@@ -57,7 +57,7 @@ writes to --out: a Hugging Face folder (config.json, model.safetensors, preproce
 report.json and report.txt.
 """
 
-_NUM_JUDGED_STRINGS = 40
+_NUM_JUDGED_STRINGS = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

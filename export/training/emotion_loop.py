@@ -87,7 +87,9 @@ class Trainer:
     ) -> None:
         statistics = torch.from_numpy(np.stack([clip.statistics for clip in clips]))
         octaves = np.concatenate([clip.frames[clip.frames[:, 1] > VOICED, 0] for clip in clips])
-        self.statistics_mean, self.statistics_std = statistics.mean(0), statistics.std(0)
+        self.statistics_mean = statistics.mean(0)
+        # A statistic that is the same in every clip teaches nothing and must not divide by zero.
+        self.statistics_std = statistics.std(0).clamp_min(1e-3)
         self.octaves_mean, self.octaves_std = float(octaves.mean()), float(octaves.std())
         self.network = EmotionTrainee(statistics.shape[1])
         self.clips, self.recipe, self.rng, self.progress = clips, recipe, rng, progress

@@ -75,7 +75,7 @@ def test_statistics_ignore_the_level_and_follow_the_pitch() -> None:
 
 
 def test_statistics_of_noise_without_voice_are_finite() -> None:
-    """A clip with fewer than five voiced frames once would have had statistics of nothing: NaN."""
+    """The mean pitch of a whisper, which has no voiced frame, would be a mean of nothing: NaN."""
     noise = torch.from_numpy(np.random.default_rng(1).standard_normal(8000).astype(np.float32))
     assert torch.isfinite(utterance_statistics(noise)).all()
 
@@ -201,6 +201,7 @@ def corpora_on_disk(tmp_path: Path) -> tuple[Path, Path]:
 def test_the_command_writes_a_folder_that_loads_and_a_report(
     corpora_on_disk: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    """Weights came out as NaN when a statistic was the same in every clip (always voiced)."""
     emodb, fsdd = corpora_on_disk
     out = tmp_path / "checkpoint"
     emotion.main(
@@ -218,7 +219,9 @@ def test_the_command_writes_a_folder_that_loads_and_a_report(
     model = transformers.AutoModelForAudioClassification.from_pretrained(out)
     extractor = transformers.AutoFeatureExtractor.from_pretrained(out)
     inputs = extractor(voice(150.0), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
-    assert model(**inputs).logits.shape == (1, len(LABELS))
+    logits = model(**inputs).logits
+    assert logits.shape == (1, len(LABELS))
+    assert torch.isfinite(logits).all()
     assert model.config.id2label == dict(enumerate(LABELS))
 
 
