@@ -88,10 +88,7 @@ def _answers(
 
 
 def _name_by_module(path: Path) -> None:
-    """Names each node `module.path/Operator_index` and drops the tracer's metadata.
-
-    The metadata holds the stack trace, with the folders of the machine that exports, of every node.
-    """
+    """Names each node `module.path/Operator_index`, by what the tracer noted of it."""
     model = onnx.load(str(path))
     owners: dict[str, str] = {}
     for index, node in enumerate(model.graph.node):
@@ -101,9 +98,4 @@ def _name_by_module(path: Path) -> None:
         owner = scopes[-2] if scopes else owners.get(node.input[0], "")
         owners.update(dict.fromkeys(node.output, owner))
         node.name = f"{owner}/{node.op_type}_{index}"
-        node.ClearField("doc_string")
-    for message in (model, model.graph, *model.graph.node, *model.graph.value_info):
-        message.ClearField("metadata_props")
-    for tensor in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-        tensor.ClearField("metadata_props")
     onnx.save(model, str(path))

@@ -144,7 +144,12 @@ def _fill(
     exporter: Exporter, release: Release, checkpoint: Checkpoint, version: int, staging: Path
 ) -> dict[str, Any]:
     """Exports into `staging`; the manifest is the last file written."""
+    # Imported here, since rendering and verifying work without the export environment.
+    from export.onnx_metadata import drop_metadata
+
     facts = exporter(checkpoint, release.options, staging)
+    for graph in staging.rglob("*.onnx"):
+        drop_metadata(graph)
     content = manifest.build(release.model, version, checkpoint, release.options, facts, staging)
     manifest.write(staging, content)
     return content

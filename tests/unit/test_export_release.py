@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from export import configs, manifest, release
@@ -36,20 +37,20 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def writes_a_graph(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> ModelFacts:
-    (staging / "model.onnx").write_text("graph")
+def writes_weights(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> ModelFacts:
+    (staging / "weights.bin").write_text("weights")
     return ModelFacts({"labels": ["sad"]}, {"min_cosine": 1.0, "clips": 6}, options.opset)
 
 
 def differs_from_pytorch(
     checkpoint: Checkpoint, options: ExportOptions, staging: Path
 ) -> ModelFacts:
-    (staging / "model.onnx").write_text("wrong graph")
+    (staging / "weights.bin").write_text("wrong weights")
     raise ParityError("the exported model doesn't answer as PyTorch does")
 
 
 def make(
-    wanted: release.Release, repository: Path, exporter: Exporter = writes_a_graph
+    wanted: release.Release, repository: Path, exporter: Exporter = writes_weights
 ) -> tuple[Path | None, list[str]]:
     lines: list[str] = []
     published = release.make(wanted, repository, lines.append, lambda model: exporter)
@@ -69,6 +70,29 @@ def test_a_release_is_published_with_its_manifest(checkpoint: Path, repository: 
     assert (content["checkpoint"], content["version"], content["labels"]) == ("tiny", "1", ["sad"])
     assert manifest.differences(published) == []
     assert "min_cosine 1" in lines[-2] and "published version 1" in lines[-1]
+
+
+def test_graphs_are_published_without_the_folders_of_this_machine(
+    checkpoint: Path, repository: Path
+) -> None:
+    """torch's exporter writes a stack trace into every node."""
+
+    def traced(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> ModelFacts:
+        node = onnx.helper.make_node("Relu", ["x"], ["y"], doc_string=f"File {__file__}")
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=f"File {__file__}")
+        ends = [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"]) for name in "xy"
+        ]
+        graph = onnx.helper.make_graph([node], "relu", ends[:1], ends[1:])
+        onnx.save(onnx.helper.make_model(graph), staging / "model.onnx")
+        return writes_weights(checkpoint, options, staging)
+
+    published, _ = make(emotion(checkpoint), repository, traced)
+
+    assert published is not None
+    assert __file__.encode() not in (published / "model.onnx").read_bytes()
+    onnx.checker.check_model(published / "model.onnx")
+    assert manifest.differences(published) == []
 
 
 def test_the_next_one_gets_the_next_number(checkpoint: Path, repository: Path) -> None:
@@ -94,7 +118,7 @@ def test_a_failed_replacement_keeps_the_release(checkpoint: Path, repository: Pa
     with pytest.raises(ParityError):
         make(emotion(checkpoint, version=1, replace=True), repository, differs_from_pytorch)
 
-    assert (repository / "emotion" / "1" / "model.onnx").read_text() == "graph"
+    assert (repository / "emotion" / "1" / "weights.bin").read_text() == "weights"
 
 
 def test_a_dry_run_writes_nothing_at_all(checkpoint: Path, tmp_path: Path) -> None:
@@ -166,16 +190,16 @@ def test_verify_finds_the_changed_file(
     assert published is not None
     assert main(["verify", "--repository", str(repository)]) == 0
 
-    (published / "model.onnx").write_text("patched")
+    (published / "weights.bin").write_text("patched")
 
     assert main(["verify", "--repository", str(repository)]) == 1
-    assert "model.onnx was changed" in capsys.readouterr().out
+    assert "weights.bin was changed" in capsys.readouterr().out
 
 
 def test_manifest_takes_the_change_as_released(checkpoint: Path, repository: Path) -> None:
     published, _ = make(emotion(checkpoint), repository)
     assert published is not None
-    (published / "model.onnx").write_text("patched")
+    (published / "weights.bin").write_text("patched")
 
     assert main(["manifest", str(published)]) == 0
     assert main(["verify", "--repository", str(repository)]) == 0
