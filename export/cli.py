@@ -132,9 +132,11 @@ def _add_repository(command: argparse.ArgumentParser) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     repository = _repository(arguments)
     for wanted in _releases(arguments):
-        if arguments.only_missing and release.is_present(wanted, repository):
-            _say(f"{wanted.model}: {wanted.checkpoint} is there already")
-            continue
+        if arguments.only_missing:
+            release.prepare_repository(wanted, repository, _say)
+            if release.is_present(wanted, repository):
+                _say(f"{wanted.model}: {wanted.checkpoint} is there already")
+                continue
         release.make(wanted, repository, _say)
     return 0
 

@@ -78,7 +78,7 @@ def make(
     model = release.model
     check_options(model, release.options)
     if not release.dry_run:
-        _prepare_repository(release, repository, progress)
+        prepare_repository(release, repository, progress)
     version = publish.choose_version(repository, model, release.version, release.replace)
     progress(f"{model}: looking for the checkpoint '{release.checkpoint}'")
     checkpoint = sources.resolve(model, release.checkpoint)
@@ -110,7 +110,7 @@ def is_present(release: Release, repository: Path) -> bool:
     )
 
 
-def _prepare_repository(release: Release, repository: Path, progress: Progress) -> None:
+def prepare_repository(release: Release, repository: Path, progress: Progress) -> None:
     """Seeds an absent repository, renders absent configs, and refuses to mix targets.
 
     Raises:

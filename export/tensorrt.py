@@ -50,7 +50,7 @@ _SCRIPT: Final = Template("""\
 # Written by: python -m export render --target tensorrt
 #
 # Run it inside the image that will serve, on the GPU that will serve:
-#   docker run --rm --gpus 1 -v "$$PWD:/models" \
+#   docker run --rm --gpus 1 -v "$$PWD:/models" \\
 #       nvcr.io/nvidia/tritonserver:YY.MM-py3 /models/$script
 # Plans of another TensorRT version or GPU don't load: delete them and run it again.
 set -euo pipefail

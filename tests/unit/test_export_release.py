@@ -158,6 +158,19 @@ def test_only_the_same_export_counts_as_present(checkpoint: Path, repository: Pa
     assert not release.is_present(emotion(checkpoint.parent), repository)
 
 
+def test_only_missing_counts_what_a_new_repository_starts_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundled releases come with the copy of the committed repository."""
+    repository = tmp_path / "models"
+    arguments = ["emotion", "--checkpoint", "bundled", "--repository", str(repository)]
+
+    assert main([*arguments, "--only-missing"]) == 0
+
+    assert "emotion: bundled is there already" in capsys.readouterr().out
+    assert [path.name for path in (repository / "emotion").glob("[0-9]*")] == ["1"]
+
+
 @pytest.mark.parametrize(
     ("model", "precision", "target"),
     [
