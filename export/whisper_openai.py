@@ -189,15 +189,13 @@ def load_openai_tokenizer(vocab: int) -> Tokenizer:
     """Builds the tokenizer of an openai-whisper model with `vocab` rows of logits.
 
     Raises:
-        DependencyError: openai-whisper, which carries the vocabularies, isn't installed.
+        DependencyError: openai-whisper, which carries the vocabularies, isn't installed. A
+            tokenizer.json beside the file makes it unnecessary.
     """
     try:
         from whisper import tokenizer as openai
-    except ImportError as error:
-        raise DependencyError(
-            "a .pt file carries no tokenizer: put the tokenizer.json of the same Whisper beside "
-            "it, or install openai-whisper"
-        ) from error
+    except ModuleNotFoundError as error:
+        raise DependencyError(error) from error
     multilingual = vocab >= MULTILINGUAL_VOCAB
     name = "multilingual" if multilingual else "gpt2"
     languages = vocab - _TOKENS_WITHOUT_LANGUAGES - int(multilingual)

@@ -10,7 +10,7 @@ import pytest
 
 from export.parity import sample_audio
 from export.whisper_int8 import quantize_decoder, quantize_encoder
-from tests.whisper_runtime import RELEASE, clips, engine, transcriber
+from tests.whisper_runtime import RELEASE, clips, engine, generation, transcriber
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_a_row_is_the_same_alone_and_in_a_batch(version: Path) -> None:
     """Bit for bit: one activation scale per batch would let neighbours change one another."""
     sessions = engine.Engine(
         version,
-        transcriber.Generation.read(version / "generation.json").sizes,
+        generation.Generation.read(version / "generation.json").sizes,
         engine.EngineSettings(intra_op_threads=1),
     )
     encoded = sessions.encode(sample_audio())
