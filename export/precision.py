@@ -25,7 +25,9 @@ def convert(path: Path, precision: Precision, keep_fp32: Sequence[str] = ()) -> 
 
     fp16 converts weights and activations, but for the inputs and outputs, the norms, and the nodes
     of the modules named in `keep_fp32` ("" is the root module's own). int8 quantises the weights of
-    matrix products per channel; their activations are quantised as they come.
+    matrix products per channel; their activations are quantised as they come, with one scale for
+    all clips of a batch, so that batch mates move a clip's logits in the third digit (the bundled
+    checkpoint: cosine 0.99994 between a clip alone and in a batch of six).
     """
     if precision == "fp16":
         _to_fp16(path, keep_fp32)

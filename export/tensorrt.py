@@ -52,7 +52,8 @@ _SCRIPT: Final = Template("""\
 # Run it inside the image that will serve, on the GPU that will serve:
 #   docker run --rm --gpus 1 -v "$$PWD:/models" \\
 #       nvcr.io/nvidia/tritonserver:YY.MM-py3 /models/$script
-# Plans of another TensorRT version or GPU don't load: delete them and run it again.
+# An image without trtexec: use nvcr.io/nvidia/tensorrt:YY.MM-py3 of the same month, whose TensorRT
+# is the same. Plans of another TensorRT version or GPU don't load: delete them and run it again.
 set -euo pipefail
 cd "$$(dirname "$${BASH_SOURCE[0]}")"
 
