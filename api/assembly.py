@@ -69,6 +69,7 @@ def to_source(segments: Sequence[Segment], chunk: Chunk) -> list[Segment]:
             segment,
             start=chunk.to_source(segment.start),
             end=chunk.to_source(segment.end, is_end=True),
+            window_start=chunk.start,
             words=tuple(
                 replace(w, start=chunk.to_source(w.start), end=chunk.to_source(w.end, is_end=True))
                 for w in segment.words

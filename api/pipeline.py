@@ -8,28 +8,41 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import astuple, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api import stages
-from api.assembly import Findings, assemble
+from api.assembly import Findings, assemble, to_source
 from api.cache import Stage, StageCache, samples_digest, stage_key
 from api.chunking import Chunk, chunks
+from api.errors import InvalidOption
 from api.repository import Manifest
-from api.services import diarization, emotion, speaker_embedding, whisper
+from api.services import diarization, emotion, known_speakers, speaker_embedding, whisper
 from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE, cluster
 from api.services.emotion import HeardWindow
 from api.services.whisper import Transcript
 from api.services.windows import Window, cover
 from api.tensors import ModelSpec, Tensors
 from api.triton import TritonClient
-from api.types import Analysis, AnalysisOptions, Region, Turn, Waveform
-from api.vad import VAD_RELEASE, VoiceActivityDetector
+from api.types import (
+    Analysis,
+    AnalysisOptions,
+    Region,
+    Segment,
+    Turn,
+    VoiceReference,
+    Waveform,
+)
+from api.vad import VAD_RELEASE, VadSettings, VoiceActivityDetector
 
 T = TypeVar("T")
+
+OnSegments = Callable[[Sequence[Segment]], None]
+"""Is told each chunk's segments, in order, as soon as they and all before them are there; they have
+the recording's times, but no speaker and no emotion yet."""
 
 WINDOWS_PER_REQUEST = 16
 """The smallest max_batch_size that a leaf has on any target (TensorRT's plans); Triton's batcher
@@ -72,6 +85,8 @@ class Pipeline:
         *,
         deadline: float,
         timings_ms: Mapping[str, float] | None = None,
+        references: Sequence[VoiceReference] = (),
+        on_segments: OnSegments | None = None,
     ) -> Analysis:
         """Find speech, then words, speakers and emotions at once, and put them together.
 
@@ -80,6 +95,8 @@ class Pipeline:
             options: what the caller wants to know.
             deadline: on `time.monotonic`'s clock.
             timings_ms: what came before, by stage; ends up in the answer.
+            references: speakers with these voices go by these names.
+            on_segments: hears the words while the rest is still under way.
 
         Raises:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
@@ -87,16 +104,17 @@ class Pipeline:
         timings = dict(timings_ms or {})
         digest = await self._run(samples_digest, waveform.samples)
         kept = _Kept(self._cache, digest, self._fingerprints, deadline, timings)
-        regions = await kept.get(
-            stages.VAD,
-            astuple(self._detector.settings),
-            lambda: self._run(self._detector.detect, waveform),
-        )
+        regions = await self._find_speech(kept, waveform, options)
         cut = await self._run(chunks, waveform, regions)
         branches = _Branches(self._triton, kept, deadline)
+
+        def on_transcript(index: int, transcript: Transcript) -> None:
+            if on_segments is not None:
+                on_segments(to_source(transcript.segments, cut[index]))
+
         transcripts, turns, heard = await together(
-            branches.transcribe(cut, options),
-            self._diarize(branches, waveform, regions, options),
+            branches.transcribe(cut, options, on_transcript),
+            self._diarize(branches, waveform, regions, options, references),
             self._hear_emotions(branches, waveform, regions, options),
         )
         found = Findings(regions, cut, transcripts, turns, heard, self._labels)
@@ -104,13 +122,45 @@ class Pipeline:
             analysis = assemble(uuid4().hex, waveform, options, found, self._releases, timings)
         return replace(analysis, cache=kept.outcomes)
 
+    async def _find_speech(
+        self, kept: _Kept, waveform: Waveform, options: AnalysisOptions
+    ) -> Sequence[Region]:
+        settings: VadSettings = self._detector.settings.tuned(
+            onset=options.speech_threshold,
+            min_silence_s=options.min_silence_s,
+            pad_start_s=options.pad_start_s,
+        )
+        return await kept.get(
+            stages.VAD,
+            astuple(settings),
+            lambda: self._run(self._detector.detect, waveform, settings),
+        )
+
+    async def _hear_voice(self, reference: VoiceReference, deadline: float) -> NDArray[np.float64]:
+        """The reference's mean voice, shape (dim,).
+
+        Raises:
+            InvalidOption: nobody speaks in it.
+        """
+        waveform = reference.waveform
+        digest = await self._run(samples_digest, waveform.samples)
+        kept = _Kept(self._cache, digest, self._fingerprints, deadline, {})
+        regions = await self._find_speech(kept, waveform, AnalysisOptions())
+        windows = diarization.windows(waveform.samples, regions)
+        if not windows:
+            raise InvalidOption("A speaker's reference holds no speech", speaker=reference.name)
+        embeddings = await _Branches(self._triton, kept, deadline).embed(windows)
+        return known_speakers.mean_voice(embeddings)
+
     async def _diarize(
         self,
         branches: _Branches,
         waveform: Waveform,
         regions: Sequence[Region],
         options: AnalysisOptions,
+        references: Sequence[VoiceReference],
     ) -> Sequence[Turn]:
+        voices = await together(*(self._hear_voice(r, branches.deadline) for r in references))
         windows = diarization.windows(waveform.samples, regions) if options.diarize else []
         if not windows:
             return []
@@ -125,7 +175,11 @@ class Pipeline:
                     same_speaker_cosine=self._same_speaker_cosine,
                 )
             )
-            return await self._run(diarization.turns, windows, embeddings, labels, regions)
+            turns = await self._run(diarization.turns, windows, embeddings, labels, regions)
+            known = {r.name: voice for r, voice in zip(references, voices, strict=True)}
+            return known_speakers.recognise(
+                turns, windows, embeddings, known, self._same_speaker_cosine
+            )
 
     async def _hear_emotions(
         self,
@@ -176,18 +230,32 @@ class _Branches:
 
     def __init__(self, triton: TritonClient, kept: _Kept, deadline: float) -> None:
         self._triton = triton
-        self._deadline = deadline
+        self.deadline = deadline
         self.kept = kept
 
-    async def transcribe(self, cut: Sequence[Chunk], options: AnalysisOptions) -> list[Transcript]:
+    async def transcribe(
+        self,
+        cut: Sequence[Chunk],
+        options: AnalysisOptions,
+        on_transcript: Callable[[int, Transcript], None],
+    ) -> list[Transcript]:
+        """One transcript a chunk; `on_transcript` is told each with its index, in order."""
+        told = _InOrder(on_transcript)
+
         async def compute() -> list[Transcript]:
             tensors = [whisper.encode(chunk.samples, options) for chunk in cut]
-            return [whisper.decode(answer) for answer in await self._ask(whisper.SPEC, tensors)]
+            answers = await self._ask(
+                whisper.SPEC, tensors, lambda i, answer: told.put(i, whisper.decode(answer))
+            )
+            return [whisper.decode(answer) for answer in answers]
 
         if not cut:
             return []
         about = [whisper.wanted(options), stages.chunk_layout(cut)]
-        return await self.kept.get(stages.WHISPER, about, compute)
+        transcripts = await self.kept.get(stages.WHISPER, about, compute)
+        for index, transcript in enumerate(transcripts):
+            told.put(index, transcript)
+        return transcripts
 
     async def embed(self, windows: Sequence[diarization.Window]) -> NDArray[np.float32]:
         """Embeddings of at least one window, shape (len(windows), dim)."""
@@ -214,15 +282,40 @@ class _Branches:
         rows = await self.kept.get(stages.EMOTION, stages.window_layout(windows), compute)
         return [HeardWindow(w.start_s, w.end_s, p) for w, p in zip(windows, rows, strict=True)]
 
-    async def _ask(self, spec: ModelSpec, requests: Sequence[Tensors]) -> list[Tensors]:
+    async def _ask(
+        self,
+        spec: ModelSpec,
+        requests: Sequence[Tensors],
+        on_answer: Callable[[int, Tensors], None] | None = None,
+    ) -> list[Tensors]:
         free = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
 
-        async def ask(tensors: Tensors) -> Tensors:
+        async def ask(index: int, tensors: Tensors) -> Tensors:
             async with free:
-                left_s = self._deadline - time.monotonic()
-                return await self._triton.infer(spec, tensors, timeout_s=left_s)
+                left_s = self.deadline - time.monotonic()
+                answer = await self._triton.infer(spec, tensors, timeout_s=left_s)
+            if on_answer is not None:
+                on_answer(index, answer)
+            return answer
 
-        return list(await together(*(ask(tensors) for tensors in requests)))
+        return list(await together(*(ask(i, tensors) for i, tensors in enumerate(requests))))
+
+
+class _InOrder(Generic[T]):
+    """Tells of items in order of their index, each once, whatever order they come in."""
+
+    def __init__(self, tell: Callable[[int, T], None]) -> None:
+        self._tell = tell
+        self._waiting: dict[int, T] = {}
+        self._next = 0
+
+    def put(self, index: int, item: T) -> None:
+        """Tell of the item as soon as all before it are told of; one told of already is dropped."""
+        if index >= self._next:
+            self._waiting[index] = item
+        while self._next in self._waiting:
+            self._tell(self._next, self._waiting.pop(self._next))
+            self._next += 1
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:

@@ -83,6 +83,15 @@ class Word:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """One token of a text, its bytes (not always whole characters), and ln of its probability."""
+
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+
+
+@dataclass(frozen=True)
 class Emotion:
     """How a stretch of speech sounded: the likeliest label, and every label's probability."""
 
@@ -105,6 +114,9 @@ class Segment:
     avg_logprob: float = 0.0
     compression_ratio: float = 0.0
     temperature: float = 0.0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    window_start: float = 0.0
+    """Where the stretch that was decoded at once begins."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,26 @@ class AnalysisOptions:
     max_speakers: int | None = None
     emotions: bool = True
     word_timestamps: bool = True
+    prompt: str | None = None
+    """Text that came before, or that shows how the words are spelled."""
+    temperature: float | None = None
+    """Above 0, tokens are drawn at it; else the likeliest is taken, and drawn only where a
+    transcript looks wrong."""
+    logprobs: bool = False
+    speech_threshold: float | None = None
+    """Probability at which speech begins, in (0, 1)."""
+    min_silence_s: float | None = None
+    """Silence that ends speech."""
+    pad_start_s: float | None = None
+    """Put before speech."""
+
+
+@dataclass(frozen=True)
+class VoiceReference:
+    """Somebody known by name, and a stretch in which nobody else speaks."""
+
+    name: str
+    waveform: Waveform
 
 
 @dataclass(frozen=True)

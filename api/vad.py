@@ -9,7 +9,7 @@ stream go through the same `VoiceActivityDetector.advance`, many frames or one a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,19 @@ class VadSettings:
     """Put before speech: soft consonants that the network notices late."""
     pad_end_s: float = 0.06
     """Put behind speech; less than before it, since the network itself lets go late."""
+
+    def tuned(
+        self,
+        *,
+        onset: float | None = None,
+        min_silence_s: float | None = None,
+        pad_start_s: float | None = None,
+    ) -> VadSettings:
+        """These settings but for what is given; the offset keeps its ratio to the onset."""
+        given = {"onset": onset, "min_silence_s": min_silence_s, "pad_start_s": pad_start_s}
+        if onset is not None:
+            given["offset"] = self.offset / self.onset * onset
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -145,15 +158,16 @@ class VoiceActivityDetector:
             str(_MODEL), options, providers=["CPUExecutionProvider"]
         )
 
-    def detect(self, waveform: Waveform) -> list[Region]:
+    def detect(self, waveform: Waveform, settings: VadSettings | None = None) -> list[Region]:
         """Speech regions in order, not touching each other, within the recording.
 
-        About 2 ms of one CPU core per second of audio.
+        About 2 ms of one CPU core per second of audio. `settings` replace the detector's own.
         """
-        tracker = SpeechTracker(self.settings)
+        settings = settings or self.settings
+        tracker = SpeechTracker(settings)
         spans = [tracker.push(p) for p in self.probabilities(waveform.samples).tolist()]
         spans.append(tracker.finish())
-        return _padded([span for span in spans if span], waveform.duration_s, self.settings)
+        return _padded([span for span in spans if span], waveform.duration_s, settings)
 
     def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability of speech per 32 ms of a whole recording; a very quiet one is raised first.

@@ -338,5 +338,6 @@ def _piece(segment: Segment, words: tuple[Word, ...]) -> Segment:
         text="".join(word.word for word in words),
         words=words,
         tokens=(),
+        logprobs=(),
         speaker=words[0].speaker,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from api.errors import InferenceError
 from api.tensors import ModelSpec, Tensors, TensorSpec
-from api.types import AnalysisOptions, Segment, Word
+from api.types import AnalysisOptions, Segment, TokenLogprob, Word
 
 AUDIO = TensorSpec("AUDIO", "FP32", (-1,))
 OPTIONS = TensorSpec("OPTIONS", "STRING", (1,))
@@ -42,11 +42,18 @@ def encode(samples: NDArray[np.float32], options: AnalysisOptions) -> Tensors:
 
 def wanted(options: AnalysisOptions) -> dict[str, Any]:
     """What the model is told beside the audio: all of the options that its answer depends on."""
-    return {
+    told: dict[str, Any] = {
         "language": options.language,
         "task": options.task,
         "word_timestamps": options.word_timestamps,
     }
+    if options.prompt:
+        told["prompt"] = options.prompt
+    if options.temperature:
+        told["temperatures"] = [options.temperature]
+    if options.logprobs:
+        told["logprobs"] = True
+    return told
 
 
 def decode(tensors: Tensors) -> Transcript:
@@ -83,4 +90,8 @@ def _segment(answer: dict[str, Any], no_speech_prob: float) -> Segment:
         avg_logprob=float(answer["avg_logprob"]),
         compression_ratio=float(answer["compression_ratio"]),
         temperature=float(answer["temperature"]),
+        logprobs=tuple(
+            TokenLogprob(t["token"], tuple(t["bytes"]), float(t["logprob"]))
+            for t in answer.get("logprobs", ())
+        ),
     )
