@@ -14,6 +14,7 @@
     ├── Conflict
     ├── Overloaded                    the bound on work in flight is reached
     ├── ModelUnavailable              Triton or one of its models is away
+    ├── StoreUnavailable              the database is absent, locked or full
     ├── DeadlineExceeded
     ├── IdleTimeout                   a live stream on which nothing arrives
     └── InferenceError                Triton answered with something unusable
@@ -89,6 +90,14 @@ class Overloaded(VoiceAnalyticsError):
 
 class ModelUnavailable(VoiceAnalyticsError):
     """Triton, or one of its models, is away; worth another try after `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 2.0, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailable(VoiceAnalyticsError):
+    """The database is absent, locked or full; worth another try after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float = 2.0, **details: Any) -> None:
         super().__init__(message, **details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -20,9 +21,9 @@ from api import metrics as api_metrics
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
-from api.endpoints import audio, health, metrics, stream
+from api.endpoints import analyses, audio, health, metrics, stream
 from api.endpoints.context import AppState
-from api.errors import ConfigurationError
+from api.errors import ConfigurationError, StoreUnavailable
 from api.logging import configure_logging
 from api.metrics import Metrics
 from api.middleware import RequestContext, UploadLimit, install_error_handlers
@@ -32,6 +33,9 @@ from api.repository import seed, serving_manifests
 from api.schemas import BUNDLED_NOTE
 from api.service import AnalysisService
 from api.settings import PROJECT_ROOT, Settings, load_settings
+from api.store.analyses import AnalysisStore
+from api.store.database import Database
+from api.store.retention import keep_for
 from api.streaming.recognizer import Recognizer
 from api.streaming.session import StreamParts
 from api.streaming.sessions import Sessions
@@ -84,7 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_error_handlers(app)
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(RequestContext, metrics=figures)
-    for endpoint in (audio, stream, health, metrics):
+    for endpoint in (audio, analyses, stream, health, metrics):
         app.include_router(endpoint.router)
     return app
 
@@ -108,9 +112,11 @@ async def _open_parts(
         await stack.enter_async_context(monitor.running())
         cache = _open_cache(settings, figures)
         stack.push_async_callback(cache.close)
+        store = await _open_store(stack, settings)
         detector = VoiceActivityDetector()
         service = AnalysisService(
             Pipeline(triton, detector, manifests, executor, cache),
+            store,
             executor,
             figures,
             max_in_flight=settings.max_concurrent_requests,
@@ -133,7 +139,26 @@ async def _open_parts(
             resume_s=settings.stream_resume_seconds,
         )
         stack.push_async_callback(sessions.close)
-        yield AppState(settings, service, sessions, monitor, figures, releases, time.monotonic())
+        yield AppState(
+            settings, service, sessions, store, monitor, figures, releases, time.monotonic()
+        )
+
+
+async def _open_store(stack: contextlib.AsyncExitStack, settings: Settings) -> AnalysisStore:
+    database = Database(settings.analyses_url, timeout_s=settings.database_timeout)
+    stack.push_async_callback(database.close)
+    with contextlib.suppress(StoreUnavailable):  # said in the log; the first transaction retries
+        await database.migrate()
+    store = AnalysisStore(database)
+    if settings.retention_days is not None:
+        retention = asyncio.create_task(keep_for(store, settings.retention_days))
+        stack.push_async_callback(_cancelled, retention)
+    return store
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _open_cache(settings: Settings, figures: Metrics) -> StageCache:

@@ -35,6 +35,7 @@ STATUS: dict[type[errors.VoiceAnalyticsError], int] = {
     errors.Conflict: 409,
     errors.Overloaded: 429,
     errors.ModelUnavailable: 503,
+    errors.StoreUnavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.IdleTimeout: 408,
     errors.InferenceError: 502,
@@ -54,6 +55,7 @@ CLOSE_CODES: dict[type[errors.VoiceAnalyticsError], int] = {
     errors.Conflict: 4409,
     errors.Overloaded: 1013,
     errors.ModelUnavailable: 1013,
+    errors.StoreUnavailable: 1013,
     errors.DeadlineExceeded: 4504,
     errors.VoiceAnalyticsError: 1011,
 }
@@ -111,7 +113,7 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(errors.VoiceAnalyticsError)
     async def _known(request: Request, error: errors.VoiceAnalyticsError) -> Response:
         headers = {}
-        if isinstance(error, errors.Overloaded | errors.ModelUnavailable):
+        if isinstance(error, errors.Overloaded | errors.ModelUnavailable | errors.StoreUnavailable):
             headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
         status = status_code(error)
         if status >= 500:

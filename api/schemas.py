@@ -124,6 +124,25 @@ class AudioResponse(_FromDomain):
     timings_ms: dict[str, float]
 
 
+class AnalysisSummaryResponse(_FromDomain):
+    """What a list says of an analysis."""
+
+    id: str
+    created_at: datetime
+    duration: float = Field(description="Seconds")
+    language: str | None
+    transcription: str
+    speakers: int = Field(description="How many were told apart")
+    emotions: list[str]
+
+
+class AnalysesPage(_FromDomain):
+    """One page of analyses, newest first."""
+
+    items: list[AnalysisSummaryResponse]
+    next_cursor: str | None = Field(description="Gives the next page; null on the last one")
+
+
 BUNDLED_NOTE = (
     "Bundled demonstration checkpoint: it knows English digits, a few acted emotions and little "
     "else. For real recordings: ./dev.sh export all --checkpoint hub"

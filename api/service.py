@@ -12,6 +12,7 @@ from api import audio
 from api.errors import DeadlineExceeded, Overloaded
 from api.metrics import Metrics
 from api.pipeline import Pipeline
+from api.store.analyses import AnalysisStore
 from api.types import Analysis, AnalysisOptions, Waveform
 
 
@@ -21,6 +22,7 @@ class AnalysisService:
     def __init__(
         self,
         pipeline: Pipeline,
+        store: AnalysisStore,
         executor: ThreadPoolExecutor,
         metrics: Metrics,
         *,
@@ -29,6 +31,7 @@ class AnalysisService:
         max_duration_s: float,
     ) -> None:
         self._pipeline = pipeline
+        self._store = store
         self._executor = executor
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -37,12 +40,13 @@ class AnalysisService:
         self._in_flight = 0
 
     async def analyze(self, data: bytes, options: AnalysisOptions) -> Analysis:
-        """Decode and analyse one recording.
+        """Decode and analyse one recording, and keep the analysis before it is answered.
 
         Raises:
             Overloaded: too many analyses are in flight.
             DeadlineExceeded: it took longer than a request may take.
-            VoiceAnalyticsError: whatever `audio.decode` and `Pipeline.analyze` raise.
+            VoiceAnalyticsError: whatever `audio.decode`, `Pipeline.analyze` and
+                `AnalysisStore.save` raise.
         """
         return await self._admit(self._decode_and_analyze(data, options))
 
@@ -86,6 +90,9 @@ class AnalysisService:
         analysis = await self._pipeline.analyze(
             waveform, options, deadline=deadline, timings_ms=timings_ms
         )
+        started = time.perf_counter()
+        await self._store.save(analysis)
+        self._metrics.stage_seconds.labels("store").observe(time.perf_counter() - started)
         self._count(analysis)
         return analysis
 

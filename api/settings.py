@@ -119,6 +119,10 @@ class Settings(BaseSettings):
     """Seconds between two looks at the models' health; an idle model gets a canary inference."""
 
     @property
+    def analyses_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir}/voice_analytics.db"
+
+    @property
     def repository_dir(self) -> Path:
         return self.model_repository or self.data_dir / "model_repository"
 

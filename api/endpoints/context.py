@@ -15,6 +15,7 @@ from api.middleware import ClientGone
 from api.probe import HealthMonitor
 from api.service import AnalysisService
 from api.settings import Settings
+from api.store.analyses import AnalysisStore
 from api.streaming.sessions import Sessions
 from api.types import ModelRelease
 
@@ -28,6 +29,7 @@ class AppState:
     settings: Settings
     service: AnalysisService
     sessions: Sessions
+    store: AnalysisStore
     health: HealthMonitor
     metrics: Metrics
     releases: dict[str, ModelRelease]

@@ -110,6 +110,10 @@ class PostgresServer:
                 [*self._as_postgres, *self._limit, *server], cwd="/", stdout=log, stderr=log
             )
         wait_for_port(self.port, self._process)
+        while subprocess.run(  # it listens before it lets anybody in
+            [binary("pg_isready", "postgresql"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ).returncode:
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """End it at once, as a crash would: the log is replayed at the next start."""

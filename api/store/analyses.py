@@ -1,0 +1,260 @@
+"""Analyses: saved, found again, listed in pages, deleted."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.dialects import postgresql, sqlite
+
+from api.errors import InvalidOption, NotFound
+from api.store.database import Database
+from api.store.tables import analyses, segments, speakers
+from api.types import Analysis
+
+_ANALYSIS = TypeAdapter(Analysis)
+
+_DELETED_AT_ONCE = 200
+"""Old analyses per transaction: SQLite has one writer, and it must not hold up the others."""
+
+
+@dataclass(frozen=True)
+class AnalysisFilter:
+    """Which analyses to list; None leaves a side open."""
+
+    created_after: datetime | None = None
+    """The earliest moment, itself included."""
+    created_before: datetime | None = None
+    """The moment before which they were made."""
+    text: str | None = None
+    """Somewhere in the transcription, in any case."""
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    emotion: str | None = None
+    """Of at least one segment."""
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class AnalysisSummary:
+    """What a list says of an analysis."""
+
+    id: str
+    created_at: datetime
+    duration: float
+    language: str | None
+    transcription: str
+    speakers: int
+    emotions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Newest first; `next_cursor` is None on the last page."""
+
+    items: tuple[AnalysisSummary, ...]
+    next_cursor: str | None
+
+
+class AnalysisStore:
+    """Every method raises `StoreUnavailable` when the database is absent, locked or full."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, analysis: Analysis) -> None:
+        """Keep an analysis, whole or not at all; saving the same id again changes nothing."""
+        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        body = orjson.dumps(analysis).decode()
+        row = {**_row(analysis), "body": body}
+        async with self._database.transaction() as connection:
+            done = await connection.execute(
+                insert(analyses).values(row).on_conflict_do_nothing(index_elements=["id"])
+            )
+            if done.rowcount == 0:
+                return
+            for table, rows in (
+                (segments, list(_segment_rows(analysis))),
+                (speakers, list(_speaker_rows(analysis))),
+            ):
+                if rows:
+                    await connection.execute(sa.insert(table), rows)
+
+    async def get(self, analysis_id: str) -> Analysis:
+        """
+        Raises:
+            NotFound: there is none by that id.
+        """
+        async with self._database.transaction() as connection:
+            query = sa.select(analyses.c.body).where(analyses.c.id == _known_form(analysis_id))
+            body = await connection.scalar(query)
+        if body is None:
+            raise _unknown(analysis_id)
+        return _ANALYSIS.validate_json(body)
+
+    async def delete(self, analysis_id: str) -> None:
+        """
+        Raises:
+            NotFound: there is none by that id.
+        """
+        async with self._database.transaction() as connection:
+            query = sa.delete(analyses).where(analyses.c.id == _known_form(analysis_id))
+            done = await connection.execute(query)
+        if done.rowcount == 0:
+            raise _unknown(analysis_id)
+
+    async def list(self, wanted: AnalysisFilter, *, limit: int, cursor: str | None = None) -> Page:
+        """One page, newest first. What is saved meanwhile neither shifts nor repeats older items.
+
+        Raises:
+            InvalidOption: the cursor isn't one that a page gave.
+        """
+        columns = [analyses.c[name] for name in _SUMMARY]
+        query = (
+            sa.select(*columns)
+            .where(*_conditions(wanted))
+            .order_by(analyses.c.created_at.desc(), analyses.c.id.desc())
+            .limit(limit + 1)
+        )
+        if cursor is not None:
+            created_at, analysis_id = _from_cursor(cursor)
+            query = query.where(
+                sa.or_(
+                    analyses.c.created_at < created_at,
+                    sa.and_(analyses.c.created_at == created_at, analyses.c.id < analysis_id),
+                )
+            )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(query)).all()
+        items = tuple(_summary(row._mapping) for row in rows[:limit])
+        return Page(items, _to_cursor(items[-1]) if len(rows) > limit else None)
+
+    async def delete_older(self, moment: datetime) -> int:
+        """Delete what was made before `moment`; how many that were."""
+        deleted = 0
+        while True:
+            oldest = (
+                sa.select(analyses.c.id)
+                .where(analyses.c.created_at < moment)
+                .order_by(analyses.c.created_at)
+                .limit(_DELETED_AT_ONCE)
+            )
+            async with self._database.transaction() as connection:
+                query = sa.delete(analyses).where(analyses.c.id.in_(oldest))
+                done = (await connection.execute(query)).rowcount
+            deleted += done
+            if done < _DELETED_AT_ONCE:
+                return deleted
+
+
+_SUMMARY = "id created_at duration language transcription speaker_count emotions".split()
+
+
+def _summary(row: Mapping[Any, Any]) -> AnalysisSummary:
+    return AnalysisSummary(
+        id=row["id"],
+        created_at=row["created_at"],
+        duration=row["duration"],
+        language=row["language"],
+        transcription=row["transcription"],
+        speakers=row["speaker_count"],
+        emotions=tuple(row["emotions"]),
+    )
+
+
+def _row(analysis: Analysis) -> dict[str, Any]:
+    transcription = _storable(analysis.transcription)
+    return {
+        "id": analysis.id,
+        "created_at": analysis.created_at,
+        "duration": analysis.duration,
+        "language": analysis.language and _storable(analysis.language),
+        "transcription": transcription,
+        "search_text": transcription.casefold(),
+        "speaker_count": len(analysis.speakers),
+        "emotions": list(analysis.emotions),
+    }
+
+
+def _segment_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    for position, segment in enumerate(analysis.segments):
+        yield {
+            "analysis_id": analysis.id,
+            "position": position,
+            "start": segment.start,
+            "end": segment.end,
+            "speaker": segment.speaker,
+            "emotion": segment.emotion.label if segment.emotion else None,
+            "text": _storable(segment.text),
+        }
+
+
+def _speaker_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    for speaker in analysis.speakers:
+        yield {
+            "analysis_id": analysis.id,
+            "speaker": speaker.id,
+            "talk_time": speaker.talk_time,
+            "turns": speaker.turns,
+        }
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL."""
+    return text.replace("\0", "")
+
+
+def _known_form(analysis_id: str) -> str:
+    """The id, unless no analysis can have it: too long, or nothing that a column holds."""
+    if len(analysis_id) > 32 or not analysis_id.isalnum():
+        raise _unknown(analysis_id)
+    return analysis_id
+
+
+def _unknown(analysis_id: str) -> NotFound:
+    return NotFound("There is no analysis by that id", id=analysis_id)
+
+
+def _conditions(wanted: AnalysisFilter) -> Iterator[sa.ColumnElement[bool]]:
+    a = analyses.c
+    if wanted.created_after is not None:
+        yield a.created_at >= wanted.created_after
+    if wanted.created_before is not None:
+        yield a.created_at < wanted.created_before
+    if wanted.text is not None:
+        yield a.search_text.contains(_storable(wanted.text).casefold(), autoescape=True)
+    if wanted.min_speakers is not None:
+        yield a.speaker_count >= wanted.min_speakers
+    if wanted.max_speakers is not None:
+        yield a.speaker_count <= wanted.max_speakers
+    if wanted.emotion is not None:
+        emotion = _storable(wanted.emotion)
+        yield sa.exists().where(segments.c.analysis_id == a.id, segments.c.emotion == emotion)
+    if wanted.language is not None:
+        yield a.language == _storable(wanted.language)
+
+
+def _to_cursor(last: AnalysisSummary) -> str:
+    place = f"{last.created_at.isoformat()} {last.id}"
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _from_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        moment, analysis_id = (
+            base64.b64decode(padded, altchars=b"-_", validate=True).decode().split()
+        )
+        created_at = datetime.fromisoformat(moment)
+        if created_at.tzinfo is None or not analysis_id.isalnum():
+            raise ValueError("It has no time zone or no id")
+        return created_at.astimezone(timezone.utc), analysis_id
+    except (ValueError, OverflowError, binascii.Error) as error:
+        raise InvalidOption("The cursor is not one of ours", cursor=cursor) from error

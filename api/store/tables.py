@@ -1,0 +1,82 @@
+"""The tables. An analysis is kept whole, as JSON, beside the columns and rows that filters need."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """A moment, to the microsecond; SQLite, which knows no time zones, keeps it as UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        moment = value.astimezone(timezone.utc)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
+
+
+analyses = sa.Table(
+    "analyses",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("duration", sa.Float, nullable=False),
+    sa.Column("language", sa.Text, index=True),
+    sa.Column("transcription", sa.Text, nullable=False),
+    sa.Column("search_text", sa.Text, nullable=False),  # case-folded here: SQLite folds ASCII only
+    sa.Column("speaker_count", sa.Integer, nullable=False, index=True),
+    sa.Column("emotions", sa.JSON, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Index("ix_analyses_created_at_id", "created_at", "id"),
+)
+
+
+def _parent() -> sa.Column[str]:
+    return sa.Column(
+        "analysis_id",
+        sa.String(32),
+        sa.ForeignKey("analyses.id", ondelete="CASCADE"),
+        primary_key=True,
+    )
+
+
+segments = sa.Table(
+    "segments",
+    metadata,
+    _parent(),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("start", sa.Float, nullable=False),
+    sa.Column("end", sa.Float, nullable=False),
+    sa.Column("speaker", sa.Text),
+    sa.Column("emotion", sa.Text),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Index("ix_segments_emotion_analysis_id", "emotion", "analysis_id"),
+)
+
+speakers = sa.Table(
+    "speakers",
+    metadata,
+    _parent(),
+    sa.Column("speaker", sa.Text, primary_key=True),
+    sa.Column("talk_time", sa.Float, nullable=False),
+    sa.Column("turns", sa.Integer, nullable=False),
+)
