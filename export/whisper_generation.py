@@ -90,14 +90,16 @@ def generation_facts(checkpoint: WhisperCheckpoint) -> GenerationFacts:
         )
     config = checkpoint.generation
     multilingual = config.get("is_multilingual", sizes.vocab >= _MULTILINGUAL_VOCAB)
-    initial = config.get("max_initial_timestamp_index", _DEFAULT_MAX_INITIAL_TIMESTAMP)
+    initial = config.get("max_initial_timestamp_index")
     return GenerationFacts(
         sizes=sizes,
         tokens=tokens,
         languages=_languages(checkpoint.tokenizer, tokens) if multilingual else {},
         suppress=_suppressed(checkpoint.tokenizer, tokens, config, sizes),
         begin_suppress=_suppressed_at_begin(checkpoint.tokenizer, tokens, config),
-        max_initial_timestamp_index=int(initial),
+        max_initial_timestamp_index=(
+            _DEFAULT_MAX_INITIAL_TIMESTAMP if initial is None else int(initial)
+        ),
         alignment_heads=_alignment_heads(config.get("alignment_heads"), sizes),
     )
 
@@ -105,8 +107,7 @@ def generation_facts(checkpoint: WhisperCheckpoint) -> GenerationFacts:
 def _alignment_heads(
     named: Sequence[Sequence[int]] | None, sizes: WhisperSizes
 ) -> list[tuple[int, int]]:
-    """A checkpoint that names none gets every head of the upper half of the decoder, as in
-    openai-whisper."""
+    """Those the checkpoint names, else every head of the decoder's upper half."""
     if not named:
         upper = range(sizes.decoder_layers // 2, sizes.decoder_layers)
         return [(layer, head) for layer in upper for head in range(sizes.heads)]
@@ -148,8 +149,7 @@ def _suppressed(
     config: Mapping[str, Any],
     sizes: WhisperSizes,
 ) -> list[int]:
-    """Tokens that are never spoken: the checkpoint's own list, or openai-whisper's, and always the
-    control tokens."""
+    """The checkpoint's own list, or openai-whisper's, and always the control tokens."""
     listed: Sequence[int] | None = config.get("suppress_tokens")
     if listed is None or -1 in listed:
         own = [token for token in listed or () if token >= 0]
@@ -170,8 +170,7 @@ def _suppressed_at_begin(
 
 
 def _non_speech_tokens(tokenizer: Tokenizer) -> list[int]:
-    """Symbols that announce a speaker or a sound and not a word, and dashes and quotes that begin a
-    word."""
+    """Symbols that announce a speaker or a sound, dashes and quotes that begin a word."""
     found = {_encode(tokenizer, " -")[0], _encode(tokenizer, " '")[0]}
     for symbol in (*_SYMBOLS, *_MUSIC):
         for spelling in (symbol, f" {symbol}"):

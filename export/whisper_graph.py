@@ -193,8 +193,7 @@ class DecoderGraph(nn.Module):
     def _attend_clip(
         self, layer: nn.Module, hidden: Tensor, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Cross-attention: the scores (batch, heads, length, 1500) and the mixed values (batch,
-        length, d_model)."""
+        """Scores (batch, heads, length, 1500) and mixed values (batch, length, d_model)."""
         attention = layer.encoder_attn
         normed = _normalise(layer.encoder_attn_layer_norm, hidden)
         query = _split_heads(attention.q_proj(normed) * attention.head_dim**-0.5, self.heads)
@@ -203,8 +202,7 @@ class DecoderGraph(nn.Module):
         return scores, mixed
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """(batch, count, d_model) → (batch, count, vocab). Flat, so that it becomes a Gemm on the
-        one stored table."""
+        """(batch, count, d_model) → (batch, count, vocab), as a Gemm on the one stored table."""
         batch, count = hidden.shape[0], hidden.shape[1]
         logits = F.linear(hidden.flatten(0, 1), self.table).float()
         if self.rows is not None:
@@ -218,14 +216,12 @@ def _split_heads(hidden: Tensor, heads: int) -> Tensor:
 
 
 def _masked(scores: Tensor, allowed: Tensor) -> Tensor:
-    """Replaces, and doesn't add to, the forbidden scores: a row of padding alone then has equal
-    scores, and no NaN."""
+    """Replaces the forbidden scores: a row of padding then has equal ones, and no NaN."""
     return torch.where(allowed, scores, torch.finfo(scores.dtype).min)
 
 
 def _normalise(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
-    """Layer norm in float32 whatever the model's precision: in float16 its squares overflow without
-    a trace."""
+    """Layer norm in float32: in float16 its squares overflow without a trace."""
     bias = None if norm.bias is None else norm.bias.float()
     normed = F.layer_norm(
         hidden.float(), norm.normalized_shape, norm.weight.float(), bias, norm.eps
@@ -239,8 +235,7 @@ def _feed_forward(layer: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def _packed_qkv(attention: nn.Module) -> nn.Linear:
-    """Query, key and value projections as one matrix, the attention's scale folded into the query's
-    rows."""
+    """Query, key and value projections as one matrix; the query's rows carry the scale."""
     scale = attention.head_dim**-0.5
     query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
     packed = nn.Linear(

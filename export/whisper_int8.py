@@ -51,8 +51,7 @@ def quantize_encoder(source: Path, target: Path, external_data: bool) -> None:
 
 
 def quantize_decoder(source: Path, target: Path, external_data: bool) -> None:
-    """Writes `source` with every product by a constant matrix as MatMulNBits of 8 bits; tokens are
-    looked up in the same bytes."""
+    """Writes `source` with its matrices in int8, products and token look-ups alike."""
     model = onnx.load(source)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}

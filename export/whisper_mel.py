@@ -53,8 +53,7 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()).float())
 
     def forward(self, audio: Tensor) -> Tensor:
-        """audio: float32, (batch, 480000), in [-1, 1] → float32, (batch, mels, 3000), about -1 to
-        1.5."""
+        """float32, (batch, 480000), in [-1, 1] → float32, (batch, mels, 3000), -1.5 to 2."""
         half = _FFT_SAMPLES // 2
         padded = F.pad(audio.unsqueeze(1), (half, half), mode="reflect")
         real, imaginary = F.conv1d(padded, self.dft, stride=_HOP_SAMPLES)[:, :, :-1].chunk(2, dim=1)

@@ -40,8 +40,7 @@ def write_graphs(
     options: ExportOptions,
     folder: Path,
 ) -> None:
-    """Exports both graphs into `folder`. `model` is float32, in evaluation mode, and is left as it
-    was."""
+    """Exports both graphs of a float32 model, which stays as it is, into `folder`."""
     sizes = sizes_of(model)
     if options.precision == "fp16":
         model = _halved(model)
@@ -59,8 +58,7 @@ def cross_names(sizes: WhisperSizes) -> list[str]:
 
 
 def layer_names(prefix: str, sizes: WhisperSizes) -> list[str]:
-    """`<prefix>_key_0`, `<prefix>_value_0`, … for every decoder layer: the decoder's caches, `past`
-    in and `present` out."""
+    """`<prefix>_key_0`, `<prefix>_value_0`, … for every layer of the decoder."""
     return [
         f"{prefix}_{part}_{layer}"
         for layer in range(sizes.decoder_layers)

@@ -1,5 +1,4 @@
-"""openai-whisper's own `.pt` files, read with torch alone and turned into the Hugging Face
-layout."""
+"""openai-whisper's own `.pt` files, read with torch into the Hugging Face layout."""
 
 from __future__ import annotations
 

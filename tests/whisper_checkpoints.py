@@ -39,8 +39,7 @@ class Size:
 
     @property
     def vocab(self) -> int:
-        """Rows of the token embedding: 51,864 English-only, 51,865 and, with Cantonese, 51,866
-        multilingual."""
+        """51,864 English-only, 51,865 multilingual, 51,866 with Cantonese."""
         return 51_765 + self.languages + int(self.multilingual)
 
 

@@ -34,8 +34,7 @@ def token_times(scores: Floats, frames: int, first: int) -> NDArray[np.float64]:
 
 
 def attention_map(scores: Floats) -> NDArray[np.float64]:
-    """One map (tokens, frames) of all heads (heads, tokens, frames), each normalised over tokens
-    and smoothed in time."""
+    """Scores (heads, tokens, frames) as one map (tokens, frames), normalised and smoothed."""
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     deviation = np.maximum(weights.std(axis=1, keepdims=True), np.finfo(np.float32).tiny)
@@ -45,8 +44,7 @@ def attention_map(scores: Floats) -> NDArray[np.float64]:
 
 
 def median_filter(values: Floats, width: int) -> Floats:
-    """Running median over the last axis, mirrored at both ends; shorter axes than the mirror needs
-    stay as they are."""
+    """Running median over the last axis, mirrored at its ends; too short a one stays."""
     half = width // 2
     if values.shape[-1] <= half:
         return values
@@ -82,8 +80,7 @@ def warp(cost: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _cheapest(choices: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Diagonal or up where that alone is cheapest, else left: openai-whisper's order among
-    equals."""
+    """Diagonal or up where that alone is cheapest, else left, as openai-whisper chooses."""
     diagonal, up, left = choices
     step = np.full(diagonal.shape, _LEFT, np.intp)
     step[(up < diagonal) & (up < left)] = _UP

@@ -206,8 +206,7 @@ class _Batch:
         return [(index, row) for index, row in enumerate(self._rows) if not row.ended]
 
     def read_prompts(self, start_length: int) -> tuple[Floats, Floats]:
-        """Reads all prompts at once: logits (rows, vocab) after the start token, and after the last
-        one."""
+        """Reads all prompts: logits (rows, vocab) after the start token, and after the last."""
         tokens = np.full((len(self._rows), self._width), self._filler, np.int64)
         for line, row, padding in zip(tokens, self._rows, self._padding, strict=True):
             line[padding:] = row.task.prompt

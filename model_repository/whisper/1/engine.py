@@ -207,8 +207,7 @@ def _providers(
 
 
 def _tensorrt_options(settings: EngineSettings) -> dict[str, Any]:
-    """An explicit shape profile: without one, each new batch size builds an engine for half a
-    minute."""
+    """A shape profile: without one, each new batch size builds an engine for half a minute."""
     options: dict[str, Any] = {
         "device_id": settings.device_id,
         "trt_profile_min_shapes": f"audio:1x{CLIP_SAMPLES}",

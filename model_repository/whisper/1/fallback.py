@@ -79,8 +79,7 @@ class FallbackDecoder:
         return hypothesis.avg_logprob < MIN_AVG_LOGPROB or self._repeats(hypothesis)
 
     def _best(self, tried: Sequence[Hypothesis]) -> Hypothesis:
-        """The last one if it looks right; else one that doesn't repeat itself, and the likeliest
-        such."""
+        """The last one if it looks right, else the likeliest that doesn't repeat itself."""
         if not self._looks_wrong(tried[-1]):
             return tried[-1]
         return max(tried, key=lambda h: (not self._repeats(h), h.avg_logprob))

@@ -1,5 +1,4 @@
-"""What decoding must know about the exported checkpoint: generation.json, written by the
-exporter."""
+"""What decoding must know about the exported checkpoint: generation.json."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the control tokens; `timestamp_begin` stands for 0.00 s, all after it are
-    timestamps."""
+    """Ids of the control tokens; from `timestamp_begin`, 0.00 s, on all are timestamps."""
 
     end_of_text: int
     start_of_transcript: int
@@ -65,14 +63,12 @@ class Generation:
 
     @property
     def multilingual(self) -> bool:
-        """Whether the model knows languages other than English, and so takes a language and a
-        task."""
+        """Whether the model takes a language and a task; else it knows English only."""
         return bool(self.languages)
 
     @property
     def max_new_tokens(self) -> int:
-        """Tokens decoded per clip: half of the context, as in openai-whisper; the other half is the
-        prompt's."""
+        """Half of the context, as in openai-whisper; the other half is the prompt's."""
         return self.sizes.positions // 2
 
     @staticmethod

@@ -36,8 +36,7 @@ class TritonPythonModel:
     """What Triton calls."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the version that this file lies in, and runs it once before Triton calls it
-        ready."""
+        """Loads the version that this file lies in, and runs it once before it is ready."""
         folder = Path(__file__).resolve().parent
         config = json.loads(args["model_config"])
         self._transcriber = Transcriber(folder, _engine_settings(config, args))

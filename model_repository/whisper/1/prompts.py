@@ -11,8 +11,7 @@ from tokenization import WhisperTokenizer
 
 @dataclass(frozen=True)
 class Prompt:
-    """`start`: start token and, for a multilingual model, language and task; `before`: text that
-    came before."""
+    """`start`: start token, language and task; `before`: text that came before the clip."""
 
     start: tuple[int, ...]
     before: tuple[int, ...] = ()

@@ -68,8 +68,7 @@ class TokenRules:
 
 
 def log_normaliser(logits: Floats) -> Floats:
-    """log Σ exp over the vocabulary: (rows, vocab) → (rows,). A row without any finite logit gives
-    minus infinity."""
+    """log Σ exp, (rows, vocab) → (rows,); minus infinity where no logit is finite."""
     highest = logits.max(axis=1)
     shift = np.where(np.isfinite(highest), highest, np.float32(0.0))
     with np.errstate(divide="ignore"):

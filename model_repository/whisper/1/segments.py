@@ -17,8 +17,7 @@ _SNAP_S = 0.5
 
 @dataclass(frozen=True)
 class Word:
-    """A word with the space before it, its times in seconds, and the mean probability of its
-    tokens."""
+    """A word with the space before it, its times, and its tokens' mean probability."""
 
     text: str
     start_s: float
@@ -101,8 +100,7 @@ def add_words(
 
 
 def _snapped(bounds_s: NDArray[np.float64], segment: Segment) -> NDArray[np.float64]:
-    """Clamps word bounds into the segment, whose own timestamps are trusted for the outer two
-    unless attention is far from them."""
+    """Clamps word bounds into the segment, and moves the outer two onto its ends if near."""
     inside = np.clip(bounds_s, segment.start_s, segment.end_s)
     if inside[0] - segment.start_s <= _SNAP_S:
         inside[0] = segment.start_s
@@ -112,8 +110,7 @@ def _snapped(bounds_s: NDArray[np.float64], segment: Segment) -> NDArray[np.floa
 
 
 def _spread(bounds_s: NDArray[np.float64], words: Sequence[WordTokens]) -> NDArray[np.float64]:
-    """Lets words that attention left in one instant share the time of the word before them, or
-    after the first ones, by their length."""
+    """Lets words that attention left in one instant share their neighbour's time by length."""
     spread = bounds_s.copy()
     letters = np.cumsum([0, *(max(1, len(word.text)) for word in words)])
     owners = np.flatnonzero(np.diff(bounds_s) > 0)

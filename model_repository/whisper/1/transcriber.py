@@ -56,8 +56,7 @@ class Transcriber:
         return transcripts
 
     def warm_up(self) -> None:
-        """Runs every graph once, so that the first caller doesn't pay for what is set up on first
-        use."""
+        """Runs every graph once, so that the first caller doesn't pay for first use."""
         silence = np.zeros(SAMPLE_RATE_HZ, np.float32)
         options = ClipOptions(temperatures=(0.0,), word_timestamps=True)
         self.transcribe([Clip(silence, options)], [lambda: False])

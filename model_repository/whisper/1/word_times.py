@@ -37,8 +37,7 @@ class WordAligner:
         self._tokenizer = tokenizer
 
     def align(self, encoded: EncodedClips, tasks: Sequence[AlignmentTask]) -> list[Transcript]:
-        """The transcripts with words: read one by one on a CPU, where that costs no copy, else at
-        once."""
+        """The transcripts with words; a CPU reads them one by one, which costs no copy."""
         size = 1 if self._engine.on_cpu else max(1, len(tasks))
         groups = [tasks[first : first + size] for first in range(0, len(tasks), size)]
         return [transcript for group in groups for transcript in self._align(encoded, group)]
