@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -23,7 +23,9 @@ from export.whisper_generation import generation_facts
 from export.whisper_graph import ENCODER_FRAMES, DecoderGraph, EncoderGraph
 from export.whisper_parity import measure_parity
 from tests.whisper_checkpoints import SIZES, random_model, write_checkpoint, write_openai_checkpoint
-from tests.whisper_runtime import clips, engine, transcriber, transcript
+from tests.whisper_runtime import RELEASE, clips, engine, transcriber, transcript
+
+BUNDLED: Final = Path(__file__).resolve().parents[2] / "export" / "checkpoints" / "whisper"
 
 Floats = NDArray[np.float32]
 Export = tuple[Path, Path, ModelFacts]
@@ -138,6 +140,19 @@ def test_a_prompt_is_read_as_in_openai_whisper(
     (theirs,) = openai_decode(model, audio, sample_len=24, **options)
     (ours,) = transcribe(nano, audio, **options)
     assert list(ours.hypothesis.tokens)[:24] == theirs.tokens
+
+
+def test_the_bundled_release_decodes_speech_as_openai_whisper_does(tmp_path: Path) -> None:
+    """Trained weights, real voices, clips that end before the window does."""
+    theirs = openai_model(BUNDLED, tmp_path)
+    ours = transcriber.Transcriber(RELEASE, engine.EngineSettings())
+    padded = [whisper.pad_or_trim(audio) for audio in sample_audio()]
+    expected = openai_decode(theirs, padded)
+    for there, here in zip(expected, transcribe(ours, sample_audio()), strict=True):
+        assert here.language == there.language
+        assert list(here.hypothesis.tokens) == there.tokens
+        assert here.hypothesis.avg_logprob == pytest.approx(there.avg_logprob, abs=1e-3)
+        assert here.hypothesis.no_speech_prob == pytest.approx(there.no_speech_prob, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", ["tiny", pytest.param("base", marks=pytest.mark.slow)])
