@@ -27,9 +27,10 @@ def test_all_options_are_read() -> None:
         "word_timestamps": True,
         "temperatures": [0, 0.5],
         "prompt": "Before.",
+        "logprobs": True,
     }
     options = clips.parse_clip(AUDIO, json.dumps(given).encode(), GENERATION).options
-    assert options == clips.ClipOptions("en", "translate", True, (0.0, 0.5), "Before.")
+    assert options == clips.ClipOptions("en", "translate", True, (0.0, 0.5), "Before.", True)
 
 
 def test_null_is_the_default() -> None:
@@ -70,6 +71,7 @@ def test_unusable_audio_is_refused(audio: np.ndarray, complaint: str) -> None:  
         (b'{"temperatures": [NaN]}', "temperatures"),
         (b'{"temperatures": [true]}', "temperatures"),
         (b'{"prompt": ["a"]}', "prompt"),
+        (b'{"logprobs": "yes"}', "logprobs"),
     ],
 )
 def test_wrong_options_are_refused(options: bytes, complaint: str) -> None:

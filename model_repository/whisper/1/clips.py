@@ -18,7 +18,9 @@ DEFAULT_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """openai-whisper's ladder: the next rung is tried when a transcript looks wrong."""
 
 _MAX_TEMPERATURES = 10
-_OPTION_NAMES = frozenset({"language", "task", "word_timestamps", "temperatures", "prompt"})
+_OPTION_NAMES = frozenset(
+    {"language", "task", "word_timestamps", "temperatures", "prompt", "logprobs"}
+)
 
 Task = Literal["transcribe", "translate"]
 
@@ -36,6 +38,7 @@ class ClipOptions:
     word_timestamps: bool = False
     temperatures: tuple[float, ...] = DEFAULT_TEMPERATURES
     prompt: str | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,10 @@ def _parse_options(raw: bytes, generation: Generation) -> ClipOptions:
     return ClipOptions(
         language=_language(given.get("language"), generation),
         task=_task(given.get("task", "transcribe"), generation),
-        word_timestamps=_flag(given.get("word_timestamps", False)),
+        word_timestamps=_flag("word_timestamps", given.get("word_timestamps", False)),
         temperatures=_temperatures(given.get("temperatures")),
         prompt=_prompt(given.get("prompt")),
+        logprobs=_flag("logprobs", given.get("logprobs", False)),
     )
 
 
@@ -108,9 +112,9 @@ def _task(value: object, generation: Generation) -> Task:
     return "translate"
 
 
-def _flag(value: object) -> bool:
+def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise InvalidClip(f"word_timestamps {value!r} is neither true nor false")
+        raise InvalidClip(f"{name} {value!r} is neither true nor false")
     return value
 
 

@@ -19,6 +19,22 @@ APPENDED_PUNCTUATION = "\"'.。,，!！?？:：”)]}、"
 _INCOMPLETE = "\ufffd"
 
 
+def _byte_signs() -> dict[str, int]:
+    """The bytes by the signs that stand for them in a byte-level tokenizer's vocabulary.
+
+    A byte's sign is its own character where that can be seen, else the next free one from U+0100
+    (GPT-2's `bytes_to_unicode`).
+    """
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {
+        chr(0x100 + place): byte for place, byte in enumerate(hidden)
+    }
+
+
+_BYTES = _byte_signs()
+
+
 @dataclass(frozen=True)
 class WordTokens:
     """A word as it stands in the text, with its leading space if it has one, and its tokens."""
@@ -35,8 +51,7 @@ class WhisperTokenizer:
         self._end_of_text = end_of_text
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Tokens of a text that came before the clip; what looks like a control token is
-        dropped."""
+        """Tokens of a text that came before the clip, without what looks like control tokens."""
         encoded = self._tokenizer.encode(" " + prompt.strip(), add_special_tokens=False)
         return [token for token in encoded.ids if token < self._end_of_text]
 
@@ -46,6 +61,10 @@ class WhisperTokenizer:
             [token for token in tokens if token < self._end_of_text], skip_special_tokens=False
         )
         return text
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a text token stands for; they needn't be whole characters."""
+        return bytes(_BYTES[sign] for sign in self._tokenizer.id_to_token(token))
 
     def split_words(self, tokens: Sequence[int], language: str) -> list[WordTokens]:
         """Splits text tokens into words: at spaces, or at every character where none are written.

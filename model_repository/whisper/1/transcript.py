@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ class Transcript:
     """What was said in a clip; times in seconds from the clip's start.
 
     `language_probability` is 1 where the caller named the language, or the model knows only one.
+    `with_logprobs`: the caller wants to know each token's probability.
     """
 
     language: str
@@ -35,6 +38,7 @@ class Transcript:
     hypothesis: Hypothesis
     segments: tuple[Segment, ...]
     duration_s: float
+    with_logprobs: bool = False
 
 
 def transcript_of(
@@ -50,6 +54,7 @@ def transcript_of(
         hypothesis=hypothesis,
         segments=tuple(segments),
         duration_s=clip.duration_s,
+        with_logprobs=clip.options.logprobs,
     )
 
 
@@ -60,8 +65,7 @@ def is_silence(hypothesis: Hypothesis) -> bool:
 
 
 def compression_ratio(tokens: Sequence[int], tokenizer: WhisperTokenizer) -> float:
-    """Bytes of the text over its bytes when packed: speech stays near 1.5, a loop climbs far above
-    2."""
+    """Bytes of the text over its bytes when packed: about 1.5 for speech, over 2 for a loop."""
     text = tokenizer.decode(tokens).strip().encode()
     return len(text) / len(zlib.compress(text))
 
@@ -84,6 +88,7 @@ def to_json(transcript: Transcript, tokenizer: WhisperTokenizer) -> str:
             "compression_ratio": ratio,
             "temperature": hypothesis.temperature,
             "words": _words(segment),
+            **({"logprobs": _logprobs(segment, tokenizer)} if transcript.with_logprobs else {}),
         }
         for segment in transcript.segments
     ]
@@ -108,6 +113,21 @@ def _words(segment: Segment) -> list[dict[str, object]]:
         }
         for word in segment.words
     ]
+
+
+def _logprobs(segment: Segment, tokenizer: WhisperTokenizer) -> list[dict[str, object]]:
+    """The text tokens, each with its bytes: a character may take several tokens."""
+    found: list[dict[str, object]] = []
+    for token, probability in zip(segment.text_tokens, segment.probabilities, strict=True):
+        own = tokenizer.token_bytes(token)
+        found.append(
+            {
+                "token": own.decode(errors="replace"),
+                "bytes": list(own),
+                "logprob": math.log(max(probability, sys.float_info.min)),
+            }
+        )
+    return found
 
 
 def _rounded(seconds: float) -> float:
