@@ -36,9 +36,9 @@ from api.settings import PROJECT_ROOT, Settings, load_settings
 from api.store.analyses import AnalysisStore
 from api.store.database import Database
 from api.store.retention import keep_for
+from api.streaming.connection import open_connections
 from api.streaming.recognizer import Recognizer
 from api.streaming.session import StreamParts
-from api.streaming.sessions import Sessions
 from api.triton import TritonClient
 from api.triton_server import EmbeddedTriton, Ports, bind
 from api.vad import VoiceActivityDetector
@@ -133,14 +133,17 @@ async def _open_parts(
             endpoint_silence_s=settings.stream_endpoint_silence,
             partial_interval_s=settings.stream_partial_interval,
         )
-        sessions = Sessions(
-            parts,
-            max_sessions=settings.stream_max_sessions,
-            resume_s=settings.stream_resume_seconds,
+        streams = await stack.enter_async_context(
+            open_connections(
+                parts,
+                settings.data_dir / "streams",
+                max_sessions=settings.stream_max_sessions,
+                resume_s=settings.stream_resume_seconds,
+                idle_s=settings.stream_idle_seconds,
+            )
         )
-        stack.push_async_callback(sessions.close)
         yield AppState(
-            settings, service, sessions, store, monitor, figures, releases, time.monotonic()
+            settings, service, streams, store, monitor, figures, releases, time.monotonic()
         )
 
 

@@ -16,7 +16,7 @@ from api.probe import HealthMonitor
 from api.service import AnalysisService
 from api.settings import Settings
 from api.store.analyses import AnalysisStore
-from api.streaming.sessions import Sessions
+from api.streaming.connection import Connections
 from api.types import ModelRelease
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class AppState:
 
     settings: Settings
     service: AnalysisService
-    sessions: Sessions
+    streams: Connections
     store: AnalysisStore
     health: HealthMonitor
     metrics: Metrics

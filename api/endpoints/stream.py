@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
-import structlog
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from api.endpoints.context import app_state
-from api.errors import VoiceAnalyticsError
-from api.middleware import close_code, kind
-from api.streaming.connection import Connection, Disconnected
-from api.streaming.messages import error_event
+from api.streaming.peers import Disconnected
 
 router = APIRouter(prefix="/audio", tags=["audio"])
 
-log = structlog.get_logger(__name__)
 
-NORMAL, INTERNAL_ERROR = 1000, 1011
+@router.websocket("/stream")
+async def stream(websocket: WebSocket) -> None:
+    await websocket.accept()
+    peer = WebSocketPeer(websocket)
+    request_id: str = websocket.scope["state"]["request_id"]
+    code = await app_state(websocket).streams.serve(peer, request_id)
+    if code is not None:
+        await peer.close(code)
 
 
 class WebSocketPeer:
-    """A WebSocket as `api.streaming.connection.Peer`."""
+    """A WebSocket as `api.streaming.peers.Peer`."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
@@ -45,36 +48,9 @@ class WebSocketPeer:
 
 
 @contextlib.contextmanager
-def _disconnects() -> Any:
+def _disconnects() -> Iterator[None]:
     try:
         yield
     except (WebSocketDisconnect, RuntimeError) as error:
         # Starlette raises RuntimeError for what is sent once a disconnect was received.
         raise Disconnected from error
-
-
-@router.websocket("/stream")
-async def stream(websocket: WebSocket) -> None:
-    state = app_state(websocket)
-    await websocket.accept()
-    peer = WebSocketPeer(websocket)
-    connection = Connection(
-        peer, state.sessions, state.metrics, idle_s=state.settings.stream_idle_seconds
-    )
-    code: int | None = NORMAL
-    try:
-        await connection.serve()
-    except Disconnected:
-        code = None
-    except VoiceAnalyticsError as error:
-        code = close_code(error)
-        state.metrics.errors.labels(kind(error)).inc()
-        request_id = websocket.scope["state"]["request_id"]
-        with contextlib.suppress(Disconnected):
-            await peer.send(error_event(kind(error), error.message, error.details, request_id))
-    except Exception:
-        code = INTERNAL_ERROR
-        log.exception("unexpected_error")
-    log.info("stream_connection", code=code)
-    if code is not None:
-        await peer.close(code)

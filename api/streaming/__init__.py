@@ -1,7 +1,6 @@
 """Live streams: audio in while it is spoken, words out while they are heard.
 
-endpoints.stream → connection → session → listener → decoder, endpointer
-                                        → recognizer → Triton
-                                        → partials, speakers
-                                        → outbox → connection
+endpoints.stream → connection → sessions (or a neighbour's) → session
+session:  inbox → listener (decoder, endpointer) → recognizer → Triton
+          Triton → partials, speakers → outbox → connection
 """

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Protocol
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
-from api.errors import Conflict, IdleTimeout, InvalidMessage
+import structlog
+
+from api.errors import Conflict, IdleTimeout, InvalidMessage, VoiceAnalyticsError
 from api.metrics import Metrics
+from api.middleware import close_code, kind
 from api.streaming.messages import (
     ConfigMessage,
     EndMessage,
@@ -15,42 +20,80 @@ from api.streaming.messages import (
     ReadyEvent,
     ResumedEvent,
     ResumeMessage,
+    error_event,
     parse,
 )
-from api.streaming.session import Session
+from api.streaming.neighbours import Neighbours
+from api.streaming.peers import Disconnected, Peer, first_of
+from api.streaming.session import Session, StreamParts
 from api.streaming.sessions import Seat, Sessions
 
+log = structlog.get_logger(__name__)
 
-class Disconnected(Exception):
-    """The client is gone."""
-
-
-class Peer(Protocol):
-    """The other end of a connection."""
-
-    async def receive(self) -> str | bytes:
-        """The next message.
-
-        Raises:
-            Disconnected: there won't be one.
-        """
-        ...
-
-    async def send(self, event: dict[str, Any]) -> None:
-        """Send an event; waits while the client doesn't read. Raises as `receive`."""
-        ...
+NORMAL, INTERNAL_ERROR = 1000, 1011
 
 
-class Connection:
-    """Serves one client until its stream is over, it is gone, or it breaks the protocol."""
+@contextlib.asynccontextmanager
+async def open_connections(
+    parts: StreamParts, folder: Path, *, max_sessions: int, resume_s: float, idle_s: float
+) -> AsyncIterator[Connections]:
+    """Serve live streams until the block ends; then those under way are summed up.
 
-    def __init__(self, peer: Peer, sessions: Sessions, metrics: Metrics, idle_s: float) -> None:
-        self._peer = peer
+    Args:
+        parts: what the streams need.
+        folder: shared by the workers of the service.
+        max_sessions: of this worker.
+        resume_s: how long a session outlives its connection.
+        idle_s: how long a connection may be silent.
+    """
+    neighbours = Neighbours(folder)
+    sessions = Sessions(parts, name=neighbours.name, max_sessions=max_sessions, resume_s=resume_s)
+    connections = Connections(sessions, neighbours, parts.metrics, idle_s=idle_s)
+    async with neighbours.listening(connections.serve):
+        try:
+            yield connections
+        finally:
+            await sessions.close()
+
+
+class Connections:
+    """Serves clients: those of this worker, and those that its neighbours pass on."""
+
+    def __init__(
+        self, sessions: Sessions, neighbours: Neighbours, metrics: Metrics, *, idle_s: float
+    ) -> None:
         self._sessions = sessions
+        self._neighbours = neighbours
         self._metrics = metrics
         self._idle_s = idle_s
 
-    async def serve(self) -> None:
+    async def serve(self, peer: Peer, request_id: str) -> int | None:
+        """Serve a client until its stream is over, it is gone, or it breaks the protocol.
+
+        Returns:
+            The code to close the connection with, after the event that tells the error if there was
+            one; None when the client is gone.
+        """
+        try:
+            code: int | None = await self._serve(peer, request_id)
+        except Disconnected:
+            code = None
+        except VoiceAnalyticsError as error:
+            code = close_code(error)
+            self._metrics.errors.labels(kind(error)).inc()
+            event = error_event(kind(error), error.message, error.details, request_id)
+            with contextlib.suppress(Disconnected):
+                await peer.send(event)
+        except Exception:
+            code = INTERNAL_ERROR
+            log.exception("unexpected_error")
+            event = error_event("InternalError", "Something went wrong here", {}, request_id)
+            with contextlib.suppress(Disconnected):
+                await peer.send(event)
+        log.info("stream_connection", code=code)
+        return code
+
+    async def _serve(self, peer: Peer, request_id: str) -> int:
         """Come back once the summary is delivered.
 
         Raises:
@@ -60,7 +103,7 @@ class Connection:
             InvalidMessage, InvalidOption: the client broke the protocol; the session waits.
             VoiceAnalyticsError: the stream failed, or there is no such session, or no room.
         """
-        first = await self._receive()
+        first = await _receive(peer, self._idle_s)
         if isinstance(first, bytes):
             raise InvalidMessage("A stream begins with a config or resume message, not with audio")
         message = parse(first)
@@ -70,15 +113,18 @@ class Connection:
             session, after = await self._sessions.open(message), 0
             seat, _ = self._sessions.take_seat(session)
             hello: dict[str, Any] = ReadyEvent(session_id=session.id).model_dump()
+        elif self._neighbours.is_elsewhere(message.session_id):
+            return await self._neighbours.forward(message.session_id, first, peer, request_id)
         else:
             session, seat, after, hello = self._resume(message)
         try:
-            await self._peer.send(hello)
-            await self._converse(session, seat, after)
+            await peer.send(hello)
+            await _converse(peer, session, seat, after, self._idle_s)
         finally:
             self._sessions.leave_seat(session, seat)
         if session.outbox.error is not None:
             raise session.outbox.error
+        return NORMAL
 
     def _resume(self, message: ResumeMessage) -> tuple[Session, Seat, int, dict[str, Any]]:
         session = self._sessions.find(message.session_id)
@@ -92,54 +138,41 @@ class Connection:
         )
         return session, seat, after, hello.model_dump()
 
-    async def _converse(self, session: Session, seat: Seat, after: int) -> None:
-        def ack() -> dict[str, Any]:
-            return ProgressEvent(
-                type="ack",
-                received_samples=session.received_samples,
-                received_bytes=session.received_bytes,
-            ).model_dump()
 
-        delivering = session.outbox.deliver(self._peer.send, ack, after)
-        await first_of(delivering, self._read(session), _given_up(seat))
+async def _converse(peer: Peer, session: Session, seat: Seat, after: int, idle_s: float) -> None:
+    def ack() -> dict[str, Any]:
+        return ProgressEvent(
+            type="ack",
+            received_samples=session.received_samples,
+            received_bytes=session.received_bytes,
+        ).model_dump()
 
-    async def _read(self, session: Session) -> None:
-        """Feed the session, waiting while it is full: then the socket isn't read either."""
-        while True:
-            received = await self._receive(forever=session.is_ended)
-            session.outbox.heard_from_client()
-            if isinstance(received, bytes):
-                if session.is_ended:
-                    raise InvalidMessage("Audio came after the end")
-                await session.receive(received)
-            elif isinstance(parse(received), EndMessage):
-                await session.end()
-            else:
-                raise InvalidMessage("A stream is configured once, by its first message")
+    delivering = session.outbox.deliver(peer.send, ack, after)
+    await first_of(delivering, _read(peer, session, idle_s), _given_up(seat))
 
-    async def _receive(self, *, forever: bool = False) -> str | bytes:
-        try:
-            limit_s = None if forever else self._idle_s
-            return await asyncio.wait_for(self._peer.receive(), limit_s)
-        except asyncio.TimeoutError as error:
-            raise IdleTimeout("Nothing arrived for too long", limit_s=self._idle_s) from error
+
+async def _read(peer: Peer, session: Session, idle_s: float) -> None:
+    """Feed the session, waiting while it is full: then the socket isn't read either."""
+    while True:
+        received = await _receive(peer, None if session.is_ended else idle_s)
+        session.outbox.heard_from_client()
+        if isinstance(received, bytes):
+            if session.is_ended:
+                raise InvalidMessage("Audio came after the end")
+            await session.receive(received)
+        elif isinstance(parse(received), EndMessage):
+            await session.end()
+        else:
+            raise InvalidMessage("A stream is configured once, by its first message")
+
+
+async def _receive(peer: Peer, limit_s: float | None) -> str | bytes:
+    try:
+        return await asyncio.wait_for(peer.receive(), limit_s)
+    except asyncio.TimeoutError as error:
+        raise IdleTimeout("Nothing arrived for too long", limit_s=limit_s) from error
 
 
 async def _given_up(seat: Seat) -> None:
     await seat.taken.wait()
     raise Conflict("Another connection resumed this stream")
-
-
-async def first_of(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all until one comes back or fails; cancel the others, and pass its failure on."""
-    tasks = [asyncio.ensure_future(w) for w in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task in done:
-                task.result()
-                return
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

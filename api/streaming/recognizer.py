@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """How long a stream waits for models that are away: a restarted Triton is back within seconds, and
 the audio is kept meanwhile."""
 

@@ -27,8 +27,12 @@ class Seat:
 class Sessions:
     """Opens sessions, finds them again, and finishes those whose client doesn't come back."""
 
-    def __init__(self, parts: StreamParts, *, max_sessions: int, resume_s: float) -> None:
+    def __init__(
+        self, parts: StreamParts, *, name: str, max_sessions: int, resume_s: float
+    ) -> None:
+        """Take the process' name, with which every session's id begins."""
         self._parts = parts
+        self._name = name
         self._max_sessions = max_sessions
         self._resume_s = resume_s
         self._sessions: dict[str, Session] = {}
@@ -48,7 +52,7 @@ class Sessions:
         self._check_room()
         await self._parts.recognizer.check(config.options())
         self._check_room()
-        session = Session(secrets.token_urlsafe(24), config, self._parts)
+        session = Session(f"{self._name}-{secrets.token_urlsafe(24)}", config, self._parts)
         self._sessions[session.id] = session
         self._parts.metrics.streams.inc()
         session.done.add_done_callback(lambda _: self._parts.metrics.streams.dec())
@@ -64,7 +68,7 @@ class Sessions:
         if session is None:
             raise NotFound(
                 "There is no such stream here",
-                session_id="It ended, was not resumed in time, or lives in another process",
+                session_id="It ended, was not resumed in time, or lives on another machine",
             )
         return session
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from api.errors import InvalidMessage, InvalidOption
-from api.streaming.connection import first_of
 from api.streaming.inbox import Inbox
 from api.streaming.messages import ConfigMessage, FinalEvent, PartialEvent, parse
 from api.streaming.outbox import Outbox
+from api.streaming.peers import first_of
 
 
 def final(text: str) -> FinalEvent:
