@@ -28,6 +28,9 @@ from tests import leaf_checkpoints
 
 Clip = NDArray[np.float32]
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+"""Two exports of full-size networks come before the first test: minutes on two busy cores."""
+
 WINDOW_S = {emotion.SPEC.name: 2.0, speaker_embedding.SPEC.name: 1.5}
 SPECS = pytest.mark.parametrize(
     "spec", [emotion.SPEC, speaker_embedding.SPEC], ids=lambda spec: spec.name
@@ -100,7 +103,6 @@ def tensor(name: str, array: NDArray[np.float32] | NDArray[np.object_]) -> grpc.
     return made
 
 
-@pytest.mark.slow
 def test_emotion_answers_as_transformers_does(served: Served) -> None:
     folder, clips = served.checkpoints["emotion"], windows(2.0, 3)
     extractor = AutoFeatureExtractor.from_pretrained(folder)
@@ -119,7 +121,6 @@ def test_emotion_answers_as_transformers_does(served: Served) -> None:
     )
 
 
-@pytest.mark.slow
 def test_speaker_embedding_answers_as_speechbrain_does(served: Served) -> None:
     encoder, clips = speaker_export.load(served.checkpoints["speaker_embedding"]), windows(1.5, 3)
 
@@ -129,7 +130,6 @@ def test_speaker_embedding_answers_as_speechbrain_does(served: Served) -> None:
     parity.check(parity.compare(expected, answers), parity.TOLERANCES["fp32"])
 
 
-@pytest.mark.slow
 @SPECS
 def test_concurrent_windows_share_runs_and_dont_change_each_others_answers(
     served: Served, spec: ModelSpec
@@ -147,7 +147,6 @@ def test_concurrent_windows_share_runs_and_dont_change_each_others_answers(
         assert parity.compare([one], [among_others]).min_cosine >= 0.9999
 
 
-@pytest.mark.slow
 @SPECS
 def test_clips_of_other_lengths_in_flight_dont_matter(served: Served, spec: ModelSpec) -> None:
     clips = [*windows(1.0, 2), *windows(1.5, 2), *windows(2.5, 2)]
@@ -159,7 +158,6 @@ def test_clips_of_other_lengths_in_flight_dont_matter(served: Served, spec: Mode
         assert parity.compare([one], [among_others]).min_cosine >= 0.9999
 
 
-@pytest.mark.slow
 @SPECS
 def test_a_clip_too_short_for_the_model_fails_by_itself(served: Served, spec: ModelSpec) -> None:
     """A failure of the whole batch would take other callers' requests with it."""
@@ -176,7 +174,6 @@ def test_a_clip_too_short_for_the_model_fails_by_itself(served: Served, spec: Mo
     assert all(isinstance(answer, grpc_aio.InferResult) for answer in others)
 
 
-@pytest.mark.slow
 def test_the_ensemble_answers_as_its_leaves_do(served: Served) -> None:
     (clip,), (heard,), (voice,) = windows(1.2, 1), windows(2.0, 1), windows(1.5, 1)
     with grpc.InferenceServerClient(served.triton.url) as client:
@@ -198,7 +195,6 @@ def test_the_ensemble_answers_as_its_leaves_do(served: Served) -> None:
     assert result.as_numpy("TRANSCRIPT").shape == (1, 1)
 
 
-@pytest.mark.slow
 def test_triton_completes_the_configs_with_nothing_that_contradicts_them(served: Served) -> None:
     """Triton fills in what a config leaves out; what is in it must come back as it was written."""
     with grpc.InferenceServerClient(served.triton.url) as client:
