@@ -111,7 +111,6 @@ def digit_errors(
                 heard_s = (stamp - FIRST_TIMESTAMP) * TIMESTAMP_STEP_S
                 start_errors_s.append(abs(heard_s - group[0].start_s))
     words = sum(len(string.words) for string in strings)
-    print(f"{errors} errors in {words} words", flush=True)
     figures: Figures = {"strings": len(strings), "words": words, "wer": round(errors / words, 4)}
     if start_errors_s:
         median_s, high_s = np.percentile(start_errors_s, (50, 90))
