@@ -21,12 +21,13 @@ from api import metrics as api_metrics
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
-from api.endpoints import analyses, audio, health, metrics, stream
+from api.endpoints import analyses, audio, health, metrics, openai, stream
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError, StoreUnavailable
 from api.logging import configure_logging
 from api.metrics import Metrics
 from api.middleware import RequestContext, UploadLimit, install_error_handlers
+from api.openai.catalog import Catalog
 from api.pipeline import Pipeline
 from api.probe import HealthMonitor
 from api.repository import seed, serving_manifests
@@ -88,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_error_handlers(app)
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(RequestContext, metrics=figures)
-    for endpoint in (audio, analyses, stream, health, metrics):
+    for endpoint in (audio, analyses, stream, openai, health, metrics):
         app.include_router(endpoint.router)
     return app
 
@@ -143,7 +144,15 @@ async def _open_parts(
             )
         )
         yield AppState(
-            settings, service, streams, store, monitor, figures, releases, time.monotonic()
+            settings,
+            service,
+            streams,
+            store,
+            monitor,
+            figures,
+            releases,
+            Catalog.of(manifests["whisper"]),
+            time.monotonic(),
         )
 
 

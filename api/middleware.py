@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
 from api.metrics import Metrics
+from api.openai import errors as openai
 
 log = structlog.get_logger(__name__)
 
@@ -96,8 +97,11 @@ def error_response(
     details: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An answer in the one error shape."""
+    """An answer in the one error shape; below /v1/ in OpenAI's."""
     request.app.state.metrics.errors.labels(kind).inc()
+    if request.url.path.startswith(openai.PREFIX):
+        status, shaped = openai.shape(status, message, details or {})
+        return JSONResponse(shaped, status_code=status, headers=dict(headers or {}))
     content = {
         "error": kind,
         "message": message,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from api import audio
 from api.errors import DeadlineExceeded, Overloaded
 from api.metrics import Metrics
-from api.pipeline import Pipeline
+from api.pipeline import OnSegments, Pipeline
 from api.store.analyses import AnalysisStore
-from api.types import Analysis, AnalysisOptions, Waveform
+from api.types import Analysis, AnalysisOptions, VoiceReference, Waveform
 
 
 class AnalysisService:
@@ -39,8 +39,17 @@ class AnalysisService:
         self._max_duration_s = max_duration_s
         self._in_flight = 0
 
-    async def analyze(self, data: bytes, options: AnalysisOptions) -> Analysis:
+    async def analyze(
+        self,
+        data: bytes,
+        options: AnalysisOptions,
+        *,
+        references: Sequence[VoiceReference] = (),
+        on_segments: OnSegments | None = None,
+    ) -> Analysis:
         """Decode and analyse one recording, and keep the analysis before it is answered.
+
+        For `references` and `on_segments` see `Pipeline.analyze`.
 
         Raises:
             Overloaded: too many analyses are in flight.
@@ -48,7 +57,13 @@ class AnalysisService:
             VoiceAnalyticsError: whatever `audio.decode`, `Pipeline.analyze` and
                 `AnalysisStore.save` raise.
         """
-        return await self._admit(self._decode_and_analyze(data, options))
+        return await self._admit(self._decode_and_analyze(data, options, references, on_segments))
+
+    async def decode(self, data: bytes, *, max_duration_s: float) -> Waveform:
+        """Decode a recording that goes along with another; raises as `audio.decode`."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: audio.decode(data, max_duration_s=max_duration_s)
+        )
 
     async def analyze_waveform(self, waveform: Waveform, options: AnalysisOptions) -> Analysis:
         """Analyse a recording that is decoded already; otherwise as `analyze`."""
@@ -71,14 +86,20 @@ class AnalysisService:
             self._in_flight -= 1
             self._metrics.in_flight.dec()
 
-    async def _decode_and_analyze(self, data: bytes, options: AnalysisOptions) -> Analysis:
+    async def _decode_and_analyze(
+        self,
+        data: bytes,
+        options: AnalysisOptions,
+        references: Sequence[VoiceReference],
+        on_segments: OnSegments | None,
+    ) -> Analysis:
         deadline = time.monotonic() + self._timeout_s
         started = time.perf_counter()
-        waveform = await asyncio.get_running_loop().run_in_executor(
-            self._executor, lambda: audio.decode(data, max_duration_s=self._max_duration_s)
-        )
+        waveform = await self.decode(data, max_duration_s=self._max_duration_s)
         decode_ms = (time.perf_counter() - started) * 1000
-        return await self._analyze(waveform, options, deadline, {"decode": decode_ms})
+        return await self._analyze(
+            waveform, options, deadline, {"decode": decode_ms}, references, on_segments
+        )
 
     async def _analyze(
         self,
@@ -86,9 +107,16 @@ class AnalysisService:
         options: AnalysisOptions,
         deadline: float,
         timings_ms: Mapping[str, float],
+        references: Sequence[VoiceReference] = (),
+        on_segments: OnSegments | None = None,
     ) -> Analysis:
         analysis = await self._pipeline.analyze(
-            waveform, options, deadline=deadline, timings_ms=timings_ms
+            waveform,
+            options,
+            deadline=deadline,
+            timings_ms=timings_ms,
+            references=references,
+            on_segments=on_segments,
         )
         started = time.perf_counter()
         await self._store.save(analysis)

@@ -12,6 +12,7 @@ from fastapi.requests import HTTPConnection
 
 from api.metrics import Metrics
 from api.middleware import ClientGone
+from api.openai.catalog import Catalog
 from api.probe import HealthMonitor
 from api.service import AnalysisService
 from api.settings import Settings
@@ -33,6 +34,7 @@ class AppState:
     health: HealthMonitor
     metrics: Metrics
     releases: dict[str, ModelRelease]
+    catalog: Catalog
     started_at: float
 
 

@@ -1,0 +1,1 @@
+"""OpenAI's audio contract: its requests, answers, events and errors."""
