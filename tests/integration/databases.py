@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -14,8 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
-
-import asyncpg
 
 from api.triton_server import bind
 
@@ -123,14 +120,8 @@ class PostgresServer:
     def new_database(self) -> str:
         """The URL of an empty database."""
         name = f"test_{uuid4().hex[:12]}"
-        asyncio.run(self._create(name))
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, name)
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
-
-    async def _create(self, name: str) -> None:
-        url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
-        connection = await asyncpg.connect(url, ssl=False)
-        await connection.execute(f'CREATE DATABASE "{name}"')
-        await connection.close()
 
     def _run(self, program: str, *arguments: str) -> None:
         command: Sequence[str] = [*self._as_postgres, binary(program, "postgresql"), *arguments]

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -212,14 +211,20 @@ async def test_retention_deletes_what_is_too_old(store: AnalysisStore, database:
     await store.save(analysis("young", created_at=now - timedelta(days=29)))
     task = asyncio.create_task(keep_for(store, 30, interval_s=0.05))
     try:
-        while await ids(store) != ["young"]:
-            await asyncio.sleep(0.05)
+        await _until_only(store, "young")
         await store.save(analysis("later", created_at=now - timedelta(days=40)))
-        while await ids(store) != ["young"]:
-            await asyncio.sleep(0.05)
+        await _until_only(store, "young")
     finally:
         task.cancel()
     assert await rows(database) == {"analyses": 1, "segments": 1, "speakers": 1}
+
+
+async def _until_only(store: AnalysisStore, analysis_id: str) -> None:
+    for _ in range(400):
+        if await ids(store) == [analysis_id]:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("The old ones are still there")
 
 
 async def test_simultaneous_writers_all_get_through(store: AnalysisStore) -> None:
@@ -370,10 +375,9 @@ from api.store.analyses import AnalysisFilter, AnalysisStore
 from api.store.database import Database
 from tests.analyses import analysis
 
-async def fill():
-    store = AnalysisStore(Database(sys.argv[1], timeout_s=2))
+async def fill(store):
     await store.save(analysis("first"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
     answered = ["first"]
     try:
         for number in range(1000):
@@ -386,12 +390,19 @@ async def fill():
         await store.save(analysis("after"))
         print(len(answered))
 
-asyncio.run(fill())
+async def main():
+    database = Database(sys.argv[1], timeout_s=2)
+    try:
+        await fill(AnalysisStore(database))
+    finally:
+        await database.close()
+
+asyncio.run(main())
 """
 
 
-async def test_a_full_disk_under_sqlite(tmp_path: Path) -> None:
-    """The process may write no file beyond 200 kB: its system calls fail as on a full disk."""
+def test_a_full_disk_under_sqlite(tmp_path: Path) -> None:
+    """The process may write no file beyond 1 MB: its system calls fail as on a full disk."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
     file = tmp_path / "a.db"
     done = subprocess.run(
@@ -399,10 +410,11 @@ async def test_a_full_disk_under_sqlite(tmp_path: Path) -> None:
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    answered = int(done.stdout)
-    assert answered > 1
+    answered = int(done.stdout.splitlines()[-1])
+    assert answered > 2
     with sqlite3.connect(file) as connection:
         count = "SELECT count(*) FROM {}"
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -458,11 +470,3 @@ async def test_a_postgres_database_that_does_not_exist(postgres: PostgresServer)
     with pytest.raises(StoreUnavailable):
         await database.migrate()
     await database.close()
-
-
-async def test_replaced_in_between(store: AnalysisStore) -> None:
-    """An analysis is frozen; what differs has an id of its own."""
-    one = analysis("a1")
-    await store.save(one)
-    await store.save(replace(one, id="a2"))
-    assert set(await ids(store)) == {"a1", "a2"}
