@@ -14,6 +14,7 @@ Call it before the first ``import speechbrain``::
 """
 
 import importlib
+import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -31,14 +32,21 @@ class TorchaudioMissingError(AttributeError):
 def install() -> bool:
     """Put a stand-in for torchaudio into ``sys.modules`` unless a working torchaudio is there.
 
+    Also imports SpeechBrain, where it is installed, and forgets its aliases of old module names.
     Calling it again changes nothing.
 
     Returns:
         True when the stand-in is in place, False when the real torchaudio was imported.
     """
+    replaced = _replace()
+    _forget_old_names()
+    return replaced
+
+
+def _replace() -> bool:
     present = sys.modules.get("torchaudio")
     if present is not None:
-        return getattr(present, "__version__", None) == _STUB_VERSION and _is_stub(present)
+        return _is_stub(present)
     try:
         importlib.import_module("torchaudio")
     except (ImportError, OSError):  # absent, or linked against libraries that are not here
@@ -48,6 +56,21 @@ def install() -> bool:
             setattr(sys.modules["torchaudio"], name.rpartition(".")[2], sys.modules[name])
         return True
     return False
+
+
+def _forget_old_names() -> None:
+    """Drop SpeechBrain's redirections of modules that moved.
+
+    They are modules that import others, and warn, as soon as anybody looks at them; whoever walks
+    ``sys.modules`` (pytest's and hypothesis' bookkeeping, torch's exporter) sets them off.
+    """
+    if importlib.util.find_spec("speechbrain") is None:
+        return
+    from speechbrain.utils.importutils import DeprecatedModuleRedirect
+
+    aliases = [n for n, m in sys.modules.items() if isinstance(m, DeprecatedModuleRedirect)]
+    for name in aliases:
+        del sys.modules[name]
 
 
 def _is_stub(module: ModuleType) -> bool:

@@ -134,7 +134,7 @@ def _bounds(
 
 
 def _coarseness(num_windows: int) -> float:
-    return (1 + num_windows / _COARSE_WINDOWS) ** 0.5
+    return float(np.sqrt(1 + num_windows / _COARSE_WINDOWS))
 
 
 def _condense(units: NDArray[np.float64]) -> NDArray[np.int64]:
