@@ -20,6 +20,7 @@ from api.settings import PROJECT_ROOT
 from api.triton_server import bind
 
 SAMPLE = PROJECT_ROOT / "samples" / "conversation.wav"
+_OWN = ("TRITON_", "DATABASE_", "REDIS_", "CACHE_", "RETENTION_")
 FREE_PORTS = {"TRITON_HTTP_PORT": "0", "TRITON_GRPC_PORT": "0", "TRITON_METRICS_PORT": "0"}
 
 
@@ -46,7 +47,7 @@ class Service:
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     """The environment of a service of its own: nothing leaks in from the developer's."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRITON_", "DATABASE_"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(_OWN)}
     return clean | FREE_PORTS | {"DATA_DIR": str(data_dir), "WORKERS": "1"} | settings
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
+from tests.conftest import Service, run_service
 from tests.integration.databases import PostgresServer, RedisServer, run_postgres, run_redis
 
 
@@ -21,3 +23,29 @@ def redis() -> Iterator[RedisServer]:
     """A Redis of its own for each test, to be hurt."""
     with run_redis() as server:
         yield server
+
+
+@dataclass(frozen=True)
+class Production:
+    """A service as in production: several workers, PostgreSQL, Redis."""
+
+    service: Service
+    redis: RedisServer
+
+
+@pytest.fixture(scope="session")
+def production(
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Production]:
+    """For tests that leave it as they found it, Redis running."""
+    with (
+        run_redis() as redis,
+        run_service(
+            tmp_path_factory.mktemp("production"),
+            WORKERS="2",
+            DATABASE_URL=postgres.new_database(),
+            REDIS_URL=redis.url,
+            WATCHDOG_INTERVAL="600",  # its canaries would be counted as inferences
+        ) as service,
+    ):
+        yield Production(service, redis)

@@ -1,0 +1,138 @@
+"""/audio/analyses: over SQLite with one worker, and over PostgreSQL with several."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import SAMPLE, Service
+from tests.integration.audio_files import digits, wav
+from tests.integration.test_analyze import analyse, refused
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def caller(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    if request.param == "sqlite":
+        url = request.getfixturevalue("service").url
+    else:
+        url = request.getfixturevalue("production").service.url
+    with httpx.Client(base_url=url, timeout=120) as http:
+        yield http
+
+
+def page(caller: httpx.Client, **query: Any) -> dict[str, Any]:
+    answer = caller.get("/audio/analyses", params=query)
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    assert set(content) == {"items", "next_cursor"}
+    return content
+
+
+def test_what_was_answered_is_kept_until_it_is_deleted(caller: httpx.Client) -> None:
+    made = analyse(caller, SAMPLE.read_bytes())
+    path = f"/audio/analyses/{made['id']}"
+    assert caller.get(path).json() == made
+    (item,) = [i for i in page(caller, limit=100)["items"] if i["id"] == made["id"]]
+    assert item == {
+        "id": made["id"],
+        "created_at": made["created_at"],
+        "duration": made["duration"],
+        "language": made["language"],
+        "transcription": made["transcription"],
+        "speakers": len(made["speakers"]),
+        "emotions": made["emotions"],
+    }
+    assert caller.delete(path).status_code == 204
+    for answer in (caller.get(path), caller.delete(path), caller.get(f"{path}/export?format=srt")):
+        assert refused(answer, 404)["error"] == "NotFound"
+    assert made["id"] not in [i["id"] for i in page(caller, limit=100)["items"]]
+
+
+def test_pages_and_filters(caller: httpx.Client) -> None:
+    made = [analyse(caller, wav(digits()[n % 3])) for n in range(4)]
+    made.append(analyse(caller, SAMPLE.read_bytes()))
+    since = made[0]["created_at"]
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        content = page(caller, limit=2, created_after=since, **cursor)
+        seen += [item["id"] for item in content["items"]]
+        if content["next_cursor"] is None:
+            break
+        cursor = {"cursor": content["next_cursor"]}
+    assert seen == [m["id"] for m in reversed(made)]
+    two = page(caller, created_after=since, speakers=2)["items"]
+    assert made[-1]["id"] in [item["id"] for item in two]
+    assert all(item["speakers"] == 2 for item in two)
+    emotion, *_ = made[-1]["emotions"]
+    assert made[-1]["id"] in [
+        i["id"] for i in page(caller, created_after=since, emotion=emotion, language="en")["items"]
+    ]
+    assert page(caller, text="these words nobody said")["items"] == []
+    assert page(caller, created_before="2001-01-01")["items"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "cursor=nonsense", "colour=red", "created_after=yesterday", "speakers=x"]
+)
+def test_wrong_queries_are_refused(caller: httpx.Client, query: str) -> None:
+    answer = caller.get(f"/audio/analyses?{query}")
+    assert refused(answer, 422)["error"] in ("ValidationError", "InvalidOption")
+
+
+@pytest.mark.parametrize("query", ["text=%00", "emotion=%00", "language=%00", "text=%25_%5C"])
+def test_strange_queries_find_nothing(caller: httpx.Client, query: str) -> None:
+    assert caller.get(f"/audio/analyses?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("analysis_id", ["none", "%00", "a%2Fb", "x" * 3000])
+def test_strange_ids_are_not_found(caller: httpx.Client, analysis_id: str) -> None:
+    refused(caller.get(f"/audio/analyses/{analysis_id}"), 404)
+
+
+@pytest.mark.parametrize(
+    "name, media_type, pattern",
+    [
+        ("srt", "application/x-subrip", r"1\n00:00:0.*\nSPEAKER_00: [a-z]"),
+        ("vtt", "text/vtt", r"WEBVTT\n\n00:00:0.*\n<v SPEAKER_00>"),
+        ("tsv", "text/tab-separated-values", r"start\tend\tspeaker\ttext\n\d+\t\d+\tSPEAKER_00\t"),
+        ("txt", "text/plain", r"SPEAKER_00: [a-z]"),
+        ("rttm", "text/plain", r"SPEAKER [0-9a-f]{32} 1 \d.* SPEAKER_00 "),
+        ("json", "application/json", r"\{"),
+    ],
+)
+def test_exports(caller: httpx.Client, name: str, media_type: str, pattern: str) -> None:
+    made = analyse(caller, SAMPLE.read_bytes())
+    answer = caller.get(f"/audio/analyses/{made['id']}/export", params={"format": name})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].split(";")[0] == media_type
+    assert answer.headers["content-disposition"] == f'attachment; filename="{made["id"]}.{name}"'
+    assert re.match(pattern, answer.text)
+    if name == "json":
+        assert answer.json() == made
+    refused(caller.get(f"/audio/analyses/{made['id']}/export?format=docx"), 422)
+    refused(caller.get(f"/audio/analyses/{made['id']}/export"), 422)
+
+
+def test_a_locked_database_is_a_503_and_nothing_is_half_written(
+    service: Service, client: httpx.Client
+) -> None:
+    file = service.data_dir / "voice_analytics.db"
+    before = page(client, limit=1)["items"]
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        answer = client.post("/audio/analyze", files={"file": SAMPLE.read_bytes()})
+        assert refused(answer, 503)["error"] == "StoreUnavailable"
+        assert int(answer.headers["retry-after"]) >= 1
+        other.execute("ROLLBACK")
+        assert page(client, limit=1)["items"] == before
+        orphans = "SELECT count(*) FROM segments WHERE analysis_id NOT IN (SELECT id FROM analyses)"
+        assert other.execute(orphans).fetchone() == (0,)
+    made = analyse(client, SAMPLE.read_bytes())
+    assert client.get(f"/audio/analyses/{made['id']}").status_code == 200
