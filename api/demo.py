@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,13 @@ def analyse(url: str, recording: Path) -> dict[str, Any]:
 
 
 def show(answer: dict[str, Any]) -> str:
-    """The analysis as a person would like to read it."""
-    lines = [f"{'when':>15}  {'who':<11} {'how':<15} what"]
-    for segment in answer["segments"]:
-        emotion = segment["emotion"]
-        how = f"{emotion['label']} {emotion['scores'][emotion['label']]:.0%}" if emotion else "-"
-        when = f"{segment['start']:6.2f} - {segment['end']:6.2f}"
-        lines.append(
-            f"{when:>15}  {segment['speaker'] or '-':<11} {how:<15} {segment['text'].strip()}"
-        )
+    """The analysis as a person would like to read it: one line for each time somebody speaks."""
+    lines = [f"{'when':>15}  {'who':<11} {'how':<14} what"]
+    for who, group in itertools.groupby(answer["segments"], key=lambda s: s["speaker"]):
+        segments = list(group)
+        when = f"{segments[0]['start']:6.2f} - {segments[-1]['end']:6.2f}"
+        what = " ".join(segment["text"].strip() for segment in segments)
+        lines.append(f"{when:>15}  {who or '-':<11} {mood(segments):<14} {what}")
     conversation = answer["conversation"]
     talk = ", ".join(f"{who} {s:.1f} s" for who, s in conversation["talk_time"].items())
     total = sum(answer["timings_ms"].values())
@@ -99,6 +99,18 @@ def show(answer: dict[str, Any]) -> str:
         lines.append(f"{name}: version {model['version']} of {model['checkpoint']}")
     notes = {model["note"] for model in answer["models"].values() if model["note"]}
     return "\n".join([*lines, *sorted(notes)])
+
+
+def mood(segments: Sequence[dict[str, Any]]) -> str:
+    """The likeliest emotion over some segments, each counted by its length."""
+    heard: defaultdict[str, float] = defaultdict(float)
+    for segment in segments:
+        for label, score in (segment["emotion"] or {"scores": {}})["scores"].items():
+            heard[label] += score * (segment["end"] - segment["start"])
+    if not heard:
+        return "-"
+    label = max(heard, key=heard.__getitem__)
+    return f"{label} {heard[label] / sum(heard.values()):.0%}"
 
 
 def run(once: bool) -> None:

@@ -32,8 +32,8 @@ def test_demo_hears_the_sample_recording(tmp_path: Path) -> None:
     """The README's first command: from nothing to who said what, when and how."""
     done = dev_sh("demo", "--once", env=environment(tmp_path, PORT="0"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"SPEAKER_00 +[a-z]+ \d+% +four one five", done.stdout)
-    assert re.search(r"SPEAKER_01 +[a-z]+ \d+% +two seven", done.stdout)
+    assert re.search(r"SPEAKER_00 +[a-z]+ \d+% +four one five nine two", done.stdout)
+    assert re.search(r"SPEAKER_01 +[a-z]+ \d+% +two seven zero six", done.stdout)
     assert "2 speakers" in done.stdout
     assert "demonstration checkpoint" in done.stdout
     assert not (tmp_path / "triton" / "tritonserver.pid").exists()
