@@ -89,7 +89,7 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
     measured = parity.compare(expected, onnx_graph.run(graph, clips))
     parity.check(measured, parity.TOLERANCES[options.precision])
     return ModelFacts(
-        facts={"embedding_dim": len(expected[0]), "window_s": WINDOW_S},
+        facts={"embedding_dim": len(expected[0]), "window_s": WINDOW_S} | _calibration(encoder),
         parity=measured.as_manifest(),
         opset=options.opset,
         options={
@@ -120,6 +120,12 @@ def load(folder: Path) -> Any:
             raise CheckpointError(f"SpeechBrain can't open {folder}: {error}") from error
     encoder.eval()
     return encoder
+
+
+def _calibration(encoder: Any) -> dict[str, float]:
+    """What clustering wants to know of a model, where its checkpoint says it."""
+    cosine = getattr(encoder.hparams, "same_speaker_cosine", None)
+    return {} if cosine is None else {"same_speaker_cosine": float(cosine)}
 
 
 def _check_features(folder: Path, modules: Any) -> None:
