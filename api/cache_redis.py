@@ -187,6 +187,8 @@ class RedisCache:
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             self._reach.failed(error)
             self._on_failure("away")
+            # The idle connections are as dead; left, each would be one more failure later.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
             return None
         self._reach.succeeded()
         return answer

@@ -45,6 +45,7 @@ def production(
             WORKERS="2",
             DATABASE_URL=postgres.new_database(),
             REDIS_URL=redis.url,
+            REDIS_TIMEOUT="2",  # a busy machine is no outage here
             WATCHDOG_INTERVAL="600",  # its canaries would be counted as inferences
         ) as service,
     ):
