@@ -64,7 +64,7 @@ def whisper_config(vocab_size: int, **overrides: object) -> WhisperConfig:
     return WhisperConfig(**(settings | overrides))
 
 
-class TrainableWhisper(nn.Module):  # type: ignore[misc]  # torch is untyped to mypy here
+class TrainableWhisper(nn.Module):  # torch is untyped to mypy here
     """The compact-vocabulary Whisper and the auxiliary heads that only training uses."""
 
     def __init__(self, vocabulary: CompactVocabulary) -> None:

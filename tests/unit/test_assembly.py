@@ -62,5 +62,5 @@ def test_chunks_vote_on_the_language_by_length_and_certainty() -> None:
 def test_silence_assembles_to_an_empty_answer(diarize: bool) -> None:
     found = Findings([], [], [], [], [], ["neutral"])
     analysis = assemble("id", WAVEFORM, AnalysisOptions(diarize=diarize), found, {}, {})
-    assert analysis.segments == analysis.speakers == analysis.emotions == ()
+    assert not (analysis.segments or analysis.speakers or analysis.emotions)
     assert analysis.quality.flags == ("no_speech",)
