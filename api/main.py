@@ -223,7 +223,8 @@ def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None
     configure_logging(debug=settings.debug)
     listening = bind(settings.host, settings.port, "PORT")
     port = listening.getsockname()[1]
-    api_metrics.share(settings.data_dir / "metrics")
+    if workers > 1:  # in one process the figures are whole as they are
+        api_metrics.share(settings.data_dir / "metrics")
     with contextlib.closing(listening), triton_for(settings):
         config = uvicorn.Config(
             "api.main:create_app",

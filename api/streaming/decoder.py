@@ -12,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api import audio
-from api.errors import VoiceAnalyticsError
+from api.errors import InvalidAudio, VoiceAnalyticsError
 
 Encoding = Literal["s16le", "f32le", "webm", "ogg"]
 
 SAMPLE_BYTES = {"s16le": 2, "f32le": 4}
 """Of the raw encodings, in which a sample can be told apart; the others are containers."""
+
+
+_MAGIC = {"webm": b"\x1a\x45\xdf\xa3", "ogg": b"OggS"}
+"""First bytes. FFmpeg would search 64 kB of anything for an Ogg page, and a slow client keep it
+waiting."""
 
 
 class LiveDecoder(Protocol):
@@ -81,6 +86,7 @@ class ContainerDecoder:
     def __init__(self, container: str, *, max_samples: int) -> None:
         self._container = container
         self._max_samples = max_samples
+        self._first = b""
         self._pipe = _Pipe()
         self._blocks: list[NDArray[np.float32]] = []
         self._error: VoiceAnalyticsError | None = None
@@ -88,6 +94,7 @@ class ContainerDecoder:
         self._thread.start()
 
     def push(self, data: bytes) -> NDArray[np.float32]:
+        self._check_magic(data)
         self._pipe.feed(data)
         return self._taken()
 
@@ -98,6 +105,12 @@ class ContainerDecoder:
 
     def close(self) -> None:
         self._pipe.end()
+
+    def _check_magic(self, data: bytes) -> None:
+        missing = len(_MAGIC[self._container]) - len(self._first)
+        self._first += data[:missing]
+        if not _MAGIC[self._container].startswith(self._first):
+            raise InvalidAudio("The audio could not be decoded", container=self._container)
 
     def _taken(self) -> NDArray[np.float32]:
         if self._error is not None:
