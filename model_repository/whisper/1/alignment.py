@@ -9,8 +9,9 @@ whose path goes neither back in text nor back in time.
 from __future__ import annotations
 
 import numpy as np
-from generation import TIMESTAMP_S
 from numpy.typing import NDArray
+
+from generation import TIMESTAMP_S
 
 _MEDIAN_WIDTH = 7
 _DIAGONAL, _UP, _LEFT = 0, 1, 2

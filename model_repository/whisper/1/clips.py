@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from generation import CLIP_SAMPLES, SAMPLE_RATE_HZ, Generation
 from numpy.typing import NDArray
+
+from generation import CLIP_SAMPLES, SAMPLE_RATE_HZ, Generation
 
 DEFAULT_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """openai-whisper's ladder: the next rung is tried when a transcript looks wrong."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from engine import EncodedClips, Engine
 from generation import Generation
-from numpy.typing import NDArray
 from rules import TokenRules, log_normaliser
 
 Floats = NDArray[np.float32]

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
-from generation import CLIP_SAMPLES, Sizes
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, OrtValue
+
+from generation import CLIP_SAMPLES, Sizes
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 Floats = NDArray[np.float32]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from generation import Generation
 from numpy.typing import NDArray
+
+from generation import Generation
 
 Floats = NDArray[np.float32]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from generation import TIMESTAMP_S, SpecialTokens
 from numpy.typing import NDArray
+
+from generation import TIMESTAMP_S, SpecialTokens
 from tokenization import WhisperTokenizer, WordTokens
 
 _SNAP_S = 0.5

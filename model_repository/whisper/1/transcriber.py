@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+
 from clips import Clip, ClipOptions
 from decoding import BatchDecoder
 from engine import EncodedClips, Engine, EngineSettings

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from alignment import token_times
 from engine import EncodedClips, Engine
 from generation import TIMESTAMP_S, Generation
