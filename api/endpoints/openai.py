@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.endpoints.context import AppState, app_state, until_disconnect
 from api.errors import InvalidAudio, InvalidOption, ValidationError, VoiceAnalyticsError
+from api.metrics import Metrics
 from api.middleware import ClientGone, kind, status_code
 from api.openai import errors, events, known_speakers, shaping
 from api.openai.errors import InvalidParameter
@@ -179,20 +180,20 @@ async def _stream(
 ) -> Response:
     """An event stream; what goes wrong before the first event is answered as ever."""
     told = events.transcribed(lambda on_segments: analyze(on_segments=on_segments), wanted)
-    return _EventStream(request, await _awaited(request, anext(told)), told)
+    return EventStream(await _awaited(request, anext(told)), told, app_state(request).metrics)
 
 
-class _EventStream(StreamingResponse):
+class EventStream(StreamingResponse):
     """Server-sent events; the analysis ends with the connection."""
 
     def __init__(
         self,
-        request: Request,
         first: events.Event,
         rest: AsyncGenerator[events.Event, None],
+        metrics: Metrics,
     ) -> None:
-        self._request = request
         self._rest = rest
+        self._metrics = metrics
         super().__init__(
             self._lines(first),
             media_type="text/event-stream",
@@ -209,7 +210,7 @@ class _EventStream(StreamingResponse):
             async for event in self._rest:
                 yield _line(event)
         except VoiceAnalyticsError as error:
-            self._request.app.state.metrics.errors.labels(kind(error)).inc()
+            self._metrics.errors.labels(kind(error)).inc()
             log.warning("stream_failed", kind=kind(error), reason=error.message)
             yield _line(errors.shape(status_code(error), error.message, error.details)[1])
 

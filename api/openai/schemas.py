@@ -190,8 +190,8 @@ def _strategy(value: str) -> Any:
 
 
 def _refusal(error: ValidationError) -> InvalidParameter:
-    problem = error.errors(include_url=False)[0]
-    param = str(problem["loc"][0]) if problem["loc"] else "body"
+    problem = max(error.errors(include_url=False), key=lambda found: len(found["loc"]))
+    param = str(problem["loc"][0]).removesuffix("[]")
     if problem["type"] == "missing":
         return InvalidParameter(
             f"Missing required parameter: '{param}'", param, "missing_required_parameter"
@@ -200,4 +200,5 @@ def _refusal(error: ValidationError) -> InvalidParameter:
         return InvalidParameter(
             f"Parameter '{param}' isn't supported here", param, "unsupported_parameter"
         )
-    return InvalidParameter(f"Invalid value for '{param}': {problem['msg']}", param)
+    named = param if len(problem["loc"]) == 1 else f"{param}.{problem['loc'][-1]}"
+    return InvalidParameter(f"Invalid value for '{named}': {problem['msg']}", param)
