@@ -32,7 +32,7 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
     facts = generation_facts(loaded)
     write_graphs(loaded.model, facts.alignment_heads, options, staging)
     parity = measure_parity(loaded.model, facts, staging, options.precision)
-    loaded.tokenizer.save(str(staging / TOKENIZER_FILE))
+    loaded.tokenizer.save(str(staging / TOKENIZER_FILE), pretty=False)
     (staging / GENERATION_FILE).write_text(facts.to_json(), encoding="utf-8")
     for source in sorted(MODEL_SOURCE.glob("*.py")):
         shutil.copyfile(source, staging / source.name)
