@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.conftest import SAMPLE, Service
@@ -54,7 +55,8 @@ def test_a_conversation(client: httpx.Client) -> None:
     assert {"decode", "vad", "whisper", "emotion", "speaker_embedding", "assembly"} <= set(
         answer["timings_ms"]
     )
-    assert answer["cached"] is False
+    assert set(answer["cache"]) == {"vad", "whisper", "emotion", "speaker_embedding"}
+    assert answer["cached"] is (set(answer["cache"].values()) == {"hit"})
 
 
 def test_silence_gives_no_word(client: httpx.Client) -> None:
@@ -106,7 +108,7 @@ def test_formats(client: httpx.Client, response_format: str, start: str) -> None
     [
         (b"", 400),
         (b"this is no audio at all, it only pretends to be" * 10, 400),
-        (b"\x89PNG\r\n\x1a\n" + bytes(200), 415),
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), 400),
         (b"#EXTM3U\nhttp://127.0.0.1:1/secret\n", 415),
     ],
 )
@@ -162,7 +164,8 @@ def test_a_request_id_is_taken_over_unless_it_could_forge_logs(client: httpx.Cli
 
 async def test_concurrent_clips_share_executions_and_keep_their_answers(service: Service) -> None:
     """Clips of different lengths run in one batch, and each gets the answer it gets alone."""
-    clips = [wav(clip) for clip in digits()] * 4
+    # Each a little quieter than the last: the cache would answer what was heard before.
+    clips = [wav(clip * np.float32(0.98**n)) for n in range(1, 5) for clip in digits()]
     async with httpx.AsyncClient(base_url=service.url, timeout=120) as http:
 
         async def ask(data: bytes) -> dict[str, Any]:
@@ -171,7 +174,7 @@ async def test_concurrent_clips_share_executions_and_keep_their_answers(service:
             content: dict[str, Any] = answer.json()
             return content
 
-        alone = [await ask(data) for data in clips[: len(digits())]]
+        alone = [await ask(wav(clip * np.float32(0.99))) for clip in digits()]
         before = await _executions(http, service)
         together = await asyncio.gather(*(ask(data) for data in clips))
         after = await _executions(http, service)
@@ -182,7 +185,7 @@ async def test_concurrent_clips_share_executions_and_keep_their_answers(service:
         assert _word_starts(answer) == pytest.approx(_word_starts(expected), abs=0.021)
     requests = after["inferences"] - before["inferences"]
     executions = after["executions"] - before["executions"]
-    assert requests == len(clips)
+    assert requests >= len(clips)
     assert executions < requests
 
 
