@@ -6,14 +6,17 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import SAMPLE, Service
+from tests.conftest import SAMPLE, Service, run_service
 from tests.integration.audio_files import digits, wav
+from tests.integration.databases import run_postgres
 from tests.integration.test_analyze import analyse, refused
+from tests.integration.test_resilience import eventually
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -136,3 +139,30 @@ def test_a_locked_database_is_a_503_and_nothing_is_half_written(
         assert other.execute(orphans).fetchone() == (0,)
     made = analyse(client, SAMPLE.read_bytes())
     assert client.get(f"/audio/analyses/{made['id']}").status_code == 200
+
+
+def test_an_answered_analysis_survives_kill_9(tmp_path: Path) -> None:
+    with run_service(tmp_path) as service, httpx.Client(base_url=service.url, timeout=60) as http:
+        made = analyse(http, SAMPLE.read_bytes())
+        service.process.kill()
+        service.process.wait()
+    with run_service(tmp_path) as service, httpx.Client(base_url=service.url, timeout=60) as http:
+        assert http.get(f"/audio/analyses/{made['id']}").json() == made
+
+
+def test_a_service_may_start_before_its_database(tmp_path: Path) -> None:
+    with run_postgres() as server:
+        url = server.new_database()
+        server.kill()
+        with (
+            run_service(tmp_path, DATABASE_URL=url, WORKERS="2") as service,
+            httpx.Client(base_url=service.url, timeout=60) as http,
+        ):
+            answer = http.post("/audio/analyze", files={"file": SAMPLE.read_bytes()})
+            assert refused(answer, 503)["error"] == "StoreUnavailable"
+            refused(http.get("/audio/analyses"), 503)
+            server.start()
+            eventually(lambda: http.get("/audio/analyses").status_code == 200, within_s=20)
+            made = analyse(http, SAMPLE.read_bytes())
+            assert [item["id"] for item in page(http)["items"]] == [made["id"]]
+            assert "Traceback" not in service.log
