@@ -23,6 +23,7 @@ from api.repository import Manifest
 from api.services import diarization, emotion, known_speakers, speaker_embedding, whisper
 from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE, cluster
 from api.services.emotion import HeardWindow
+from api.services.known_speakers import Voice
 from api.services.whisper import Transcript
 from api.services.windows import Window, cover
 from api.tensors import ModelSpec, Tensors
@@ -136,8 +137,8 @@ class Pipeline:
             lambda: self._run(self._detector.detect, waveform, settings),
         )
 
-    async def _hear_voice(self, reference: VoiceReference, deadline: float) -> NDArray[np.float64]:
-        """The reference's mean voice, shape (dim,).
+    async def _hear_voice(self, reference: VoiceReference, deadline: float) -> Voice:
+        """The voice in a reference.
 
         Raises:
             InvalidOption: nobody speaks in it.
@@ -150,7 +151,7 @@ class Pipeline:
         if not windows:
             raise InvalidOption("A speaker's reference holds no speech", speaker=reference.name)
         embeddings = await _Branches(self._triton, kept, deadline).embed(windows)
-        return known_speakers.mean_voice(embeddings)
+        return Voice.of(embeddings)
 
     async def _diarize(
         self,

@@ -24,6 +24,7 @@ from api.openai import errors, events, known_speakers, shaping
 from api.openai.errors import InvalidParameter
 from api.openai.schemas import (
     LISTS,
+    OpenAIError,
     SpeechRequest,
     TranscriptionRequest,
     TranslationRequest,
@@ -61,11 +62,32 @@ def _form_of(request: type[BaseModel]) -> dict[str, Any]:
     }
 
 
+def _answers(*further: str) -> dict[str, Any]:
+    """Media types of an answer: `response_format` and `stream` choose."""
+    kinds = ("application/json", "text/plain", *further)
+    return {"description": "The text", "content": {kind: {} for kind in kinds}}
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": OpenAIError, "description": description}
+    for status, description in {
+        400: "Not audio, or a field that is missing, wrong or not supported",
+        401: "No API key, or one that isn't known",
+        404: "No such model",
+        413: "Too long or too large",
+        429: "Too many analyses in flight; Retry-After says when to come back",
+        500: "Something went wrong here",
+        503: "A part of the service is away; Retry-After says when to come back",
+        504: "Past the deadline",
+    }.items()
+}
+
+
 @router.post(
     "/audio/transcriptions",
     summary="Create transcription (OpenAI's contract)",
     openapi_extra=_form_of(TranscriptionRequest),
-    response_class=JSONResponse,
+    responses={**_ERRORS, 200: _answers("text/event-stream")},
 )
 async def transcriptions(request: Request) -> Response:
     state = app_state(request)
@@ -82,7 +104,7 @@ async def transcriptions(request: Request) -> Response:
     "/audio/translations",
     summary="Create translation (OpenAI's contract)",
     openapi_extra=_form_of(TranslationRequest),
-    response_class=JSONResponse,
+    responses={**_ERRORS, 200: _answers()},
 )
 async def translations(request: Request) -> Response:
     state = app_state(request)
@@ -98,7 +120,11 @@ async def models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": [catalog.describe(name) for name in catalog.names]}
 
 
-@router.get("/models/{model:path}", summary="Retrieve model (OpenAI's contract)")
+@router.get(
+    "/models/{model:path}",
+    summary="Retrieve model (OpenAI's contract)",
+    responses={404: _ERRORS[404]},
+)
 async def model(request: Request, model: str) -> dict[str, Any]:
     return app_state(request).catalog.describe(model)
 

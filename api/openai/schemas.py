@@ -35,6 +35,21 @@ _STRANGER = "SPEAKER_"
 """How strangers' names begin before they become letters."""
 
 
+class OpenAIErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(examples=["model"])
+    code: str | None = Field(examples=["model_not_found"])
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error shape, on every route below /v1."""
+
+    error: OpenAIErrorDetail
+
+
 class ServerVad(BaseModel):
     """How speech is told from silence; what is absent keeps the detector's own value."""
 
