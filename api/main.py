@@ -168,6 +168,17 @@ async def _open_store(stack: contextlib.AsyncExitStack, settings: Settings) -> A
     return store
 
 
+async def _check_databases(settings: Settings) -> None:
+    """Complain once and in one line, where each worker would do so for itself, again and again.
+
+    Raises:
+        ConfigurationError: a URL is wrong, or the database's schema isn't this release's.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        await _open_store(stack, settings.model_copy(update={"retention_days": None}))
+        stack.push_async_callback(_open_cache(settings, Metrics()).close)
+
+
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -221,6 +232,7 @@ def triton_for(settings: Settings) -> Iterator[Settings]:
 def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None:
     """Run Triton and the API until SIGINT or SIGTERM; what is in flight is finished first."""
     configure_logging(debug=settings.debug)
+    asyncio.run(_check_databases(settings))
     listening = bind(settings.host, settings.port, "PORT")
     port = listening.getsockname()[1]
     if workers > 1:  # in one process the figures are whole as they are

@@ -16,7 +16,7 @@ from tests.conftest import SAMPLE, Service, run_service
 from tests.integration.audio_files import digits, wav
 from tests.integration.databases import run_postgres
 from tests.integration.test_analyze import analyse, refused
-from tests.integration.test_resilience import eventually
+from tests.integration.test_resilience import eventually, start_expecting_failure
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -166,3 +166,18 @@ def test_a_service_may_start_before_its_database(tmp_path: Path) -> None:
             made = analyse(http, SAMPLE.read_bytes())
             assert [item["id"] for item in page(http)["items"]] == [made["id"]]
             assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize(
+    "name, value", [("DATABASE_URL", "mysql://host/name"), ("REDIS_URL", "http://host")]
+)
+def test_a_wrong_url_is_named_in_one_line(tmp_path: Path, name: str, value: str) -> None:
+    assert name in start_expecting_failure(tmp_path, PORT="0", **{name: value})
+
+
+def test_the_schema_of_a_newer_release_is_a_reason_not_to_start(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "voice_analytics.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
+    assert "9999" in start_expecting_failure(tmp_path, PORT="0")
