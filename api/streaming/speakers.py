@@ -1,31 +1,57 @@
 """Who is speaking, decided utterance by utterance: there is no later recording to cluster yet.
 
-The model of a voice is the one of `api.services.clustering`: an embedding of length one is the
-speaker's voice plus noise, and `same_speaker_cosine` says how much of it is voice. So whether an
-utterance is one of the known speakers or somebody new is a ratio of two likelihoods, the two
-hypotheses of PLDA (Ioffe, ECCV 2006) with isotropic covariances, and needs no threshold of its own.
+Each speaker is the mean of what was heard of them, and an utterance goes to the closest, or opens a
+speaker when it is too far from all. In between lies doubt: such an utterance goes to the closest
+speaker, who learns nothing from it; when a later one is far more like it than like any speaker, the
+two become a speaker of their own.
+
+All bounds are shares of the embedding model's typical cosine between two windows of one speaker.
+They were chosen on strung-together utterances of three voices that the network had never heard:
+docs/streaming.md has the figures, next to those of a mixture model without the doubt.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api.services.clustering import MOST_SPEAKERS, unit_rows
 
-MIN_NEW_S = 0.8
+STRANGER, DOUBTFUL = 0.5, 0.7
+"""Below the first an utterance is by somebody new; up to the second it is doubtful."""
+
+PAIR_MARGIN = 0.3
+"""How much closer to each other than to any speaker two doubtful utterances must be; a cosine."""
+
+MIN_TELLING_S = 2.0
 """A shorter utterance says too little of a voice to open a speaker with, or to learn from, once
 somebody is known: a cough must not become a ghost."""
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A voice, of length one times how long it was heard, in seconds; float64, shape (dim,)."""
+
+    weighted: NDArray[np.float64]
+
+    def likeness(self, voice: NDArray[np.float64]) -> float:
+        return float(self.weighted @ voice / max(np.linalg.norm(self.weighted), 1e-12))
+
+    def __add__(self, other: _Heard) -> _Heard:
+        return _Heard(self.weighted + other.weighted)
 
 
 class OnlineSpeakers:
     """The speakers of one stream, "SPEAKER_00" onwards by first appearance."""
 
     def __init__(self, same_speaker_cosine: float) -> None:
-        """Take the typical cosine between two stretches of one speaker, in (0, 1)."""
-        self._share = same_speaker_cosine
-        self._sums: list[NDArray[np.float64]] = []
-        self._counts: list[int] = []
+        """Take the typical cosine between two windows of one speaker, in (0, 1)."""
+        self._stranger = STRANGER * same_speaker_cosine
+        self._doubtful = DOUBTFUL * same_speaker_cosine
+        self._speakers: list[_Heard] = []
+        self._doubts: list[_Heard] = []
 
     def assign(self, embedding: NDArray[np.float32], duration_s: float) -> str:
         """Name the speaker of the next utterance.
@@ -35,23 +61,34 @@ class OnlineSpeakers:
             duration_s: how long the utterance is.
         """
         voice = unit_rows(embedding[None, :].astype(np.float64))[0]
-        known = [self._log_ratio(voice, k) for k in range(len(self._sums))]
-        best = int(np.argmax(known)) if known else -1
-        is_short = duration_s < MIN_NEW_S
-        if best < 0 or (known[best] < 0 and not is_short and len(known) < MOST_SPEAKERS):
-            self._sums.append(voice)
-            self._counts.append(1)
-            best = len(self._sums) - 1
-        elif not is_short:
-            self._sums[best] = self._sums[best] + voice
-            self._counts[best] += 1
-        return f"SPEAKER_{best:02d}"
+        return f"SPEAKER_{self._index(voice, _Heard(voice * duration_s), duration_s):02d}"
 
-    def _log_ratio(self, voice: NDArray[np.float64], speaker: int) -> float:
-        """Log likelihood, per dimension pair, of a known speaker over that of somebody new."""
-        share, count = self._share, self._counts[speaker]
-        ratio = share / (1 - share)
-        mean = ratio * self._sums[speaker] / (1 + count * ratio)
-        variance = 1 - share + share / (1 + count * ratio)
-        distance = float(np.square(voice - mean).sum())
-        return -float(np.log(variance)) - distance / variance + float(np.square(voice).sum())
+    def _index(self, voice: NDArray[np.float64], heard: _Heard, duration_s: float) -> int:
+        if not self._speakers:
+            return self._open(heard)
+        closest, likeness = _closest(self._speakers, voice)
+        if duration_s < MIN_TELLING_S:
+            return closest
+        if likeness >= self._doubtful:
+            self._speakers[closest] += heard
+            return closest
+        if len(self._speakers) == MOST_SPEAKERS:
+            return closest
+        if likeness < self._stranger:
+            return self._open(heard)
+        if self._doubts:
+            twin, twin_likeness = _closest(self._doubts, voice)
+            if twin_likeness > likeness + PAIR_MARGIN:
+                return self._open(heard + self._doubts.pop(twin))
+        self._doubts.append(heard)
+        return closest
+
+    def _open(self, heard: _Heard) -> int:
+        self._speakers.append(heard)
+        return len(self._speakers) - 1
+
+
+def _closest(among: list[_Heard], voice: NDArray[np.float64]) -> tuple[int, float]:
+    likenesses = [heard.likeness(voice) for heard in among]
+    best = int(np.argmax(likenesses))
+    return best, likenesses[best]

@@ -369,7 +369,7 @@ async def test_a_flood_is_held_back_and_memory_stays_bounded(service: Service) -
     process = psutil.Process(service.process.pid)
     await whole(service, frames(SPEECH_PCM))
     before = process.memory_info().rss
-    data = SPEECH_PCM * 21
+    data = SPEECH_PCM * int(290 * 32000 / len(SPEECH_PCM))
     flood = [whole(service, frames(data, 2**16)) for _ in range(2)]
     watching = asyncio.create_task(_highest_memory(process))
     answers = await asyncio.gather(*flood)
@@ -377,7 +377,7 @@ async def test_a_flood_is_held_back_and_memory_stays_bounded(service: Service) -
     highest = await watching
     for events in answers:
         assert of(events, "summary")[0]["duration"] == pytest.approx(len(data) / 32000, abs=0.01)
-        assert len(of(events, "final")) > 80
+        assert len(of(events, "final")) > 60
     recordings = 2 * len(data) * 2  # float32, both streams
     assert highest - before < recordings + 200 * 2**20
 

@@ -38,6 +38,16 @@ def test_something_short_opens_no_speaker_once_somebody_is_known() -> None:
     assert speakers.assign(said(1, 3), 2.0) == "SPEAKER_01"
 
 
+def test_a_doubtful_voice_gets_a_name_once_it_is_heard_again() -> None:
+    """Like the first speaker by a third, the second time most like itself."""
+    first, other = (np.eye(8, dtype=np.float32)[n] for n in (0, 1))
+    doubtful = 0.32 * first + np.float32(np.sqrt(1 - 0.32**2)) * other
+    speakers = OnlineSpeakers(COSINE)
+    spoken = [first, doubtful, first, doubtful, first, doubtful]
+    names = [speakers.assign(voice, 3.0) for voice in spoken]
+    assert names == [f"SPEAKER_{n:02d}" for n in (0, 0, 0, 1, 0, 1)]
+
+
 def test_the_first_utterance_opens_a_speaker_however_short() -> None:
     assert OnlineSpeakers(COSINE).assign(said(0, 1), 0.2) == "SPEAKER_00"
 
