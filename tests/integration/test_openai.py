@@ -230,7 +230,7 @@ def test_models(sdk: openai.OpenAI) -> None:
         ({"temperature": 2}, "temperature", "invalid_value"),
         ({"timestamp_granularities": ["word"]}, "timestamp_granularities", "invalid_value"),
         ({"extra_body": {"best_of": 3}}, "best_of", "unsupported_parameter"),
-        ({"keywords": ["digits"]}, "keywords", "unsupported_parameter"),
+        ({"extra_body": {"keywords": ["digits"]}}, "keywords", "unsupported_parameter"),
     ],
 )
 def test_unsupported_fields_are_refused(
