@@ -37,7 +37,8 @@ class _Heard:
     weighted: NDArray[np.float64]
 
     def likeness(self, voice: NDArray[np.float64]) -> float:
-        return float(self.weighted @ voice / max(np.linalg.norm(self.weighted), 1e-12))
+        length = max(float(np.linalg.norm(self.weighted)), 1e-12)
+        return float(self.weighted @ voice) / length
 
     def __add__(self, other: _Heard) -> _Heard:
         return _Heard(self.weighted + other.weighted)
