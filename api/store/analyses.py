@@ -72,29 +72,29 @@ class AnalysisStore:
     async def save(self, analysis: Analysis) -> None:
         """Keep an analysis, whole or not at all; saving the same id again changes nothing."""
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
-        body = orjson.dumps(analysis).decode()
-        row = {**_row(analysis), "body": body}
-        async with self._database.transaction() as connection:
-            done = await connection.execute(
-                insert(analyses).values(row).on_conflict_do_nothing(index_elements=["id"])
-            )
-            if done.rowcount == 0:
+        row = {**_row(analysis), "body": orjson.dumps(analysis).decode()}
+        first = insert(analyses).values(row).on_conflict_do_nothing(index_elements=["id"])
+        children = {
+            segments: list(_segment_rows(analysis)),
+            speakers: list(_speaker_rows(analysis)),
+        }
+
+        def save(connection: sa.Connection) -> None:
+            if connection.execute(first).rowcount == 0:
                 return
-            for table, rows in (
-                (segments, list(_segment_rows(analysis))),
-                (speakers, list(_speaker_rows(analysis))),
-            ):
+            for table, rows in children.items():
                 if rows:
-                    await connection.execute(sa.insert(table), rows)
+                    connection.execute(sa.insert(table), rows)
+
+        await self._database.write(save)
 
     async def get(self, analysis_id: str) -> Analysis:
         """
         Raises:
             NotFound: there is none by that id.
         """
-        async with self._database.transaction() as connection:
-            query = sa.select(analyses.c.body).where(analyses.c.id == _known_form(analysis_id))
-            body = await connection.scalar(query)
+        query = sa.select(analyses.c.body).where(analyses.c.id == _known_form(analysis_id))
+        body = await self._database.read(lambda connection: connection.scalar(query))
         if body is None:
             raise _unknown(analysis_id)
         return _ANALYSIS.validate_json(body)
@@ -104,10 +104,8 @@ class AnalysisStore:
         Raises:
             NotFound: there is none by that id.
         """
-        async with self._database.transaction() as connection:
-            query = sa.delete(analyses).where(analyses.c.id == _known_form(analysis_id))
-            done = await connection.execute(query)
-        if done.rowcount == 0:
+        query = sa.delete(analyses).where(analyses.c.id == _known_form(analysis_id))
+        if await self._database.write(lambda connection: connection.execute(query).rowcount) == 0:
             raise _unknown(analysis_id)
 
     async def list(self, wanted: AnalysisFilter, *, limit: int, cursor: str | None = None) -> Page:
@@ -131,24 +129,22 @@ class AnalysisStore:
                     sa.and_(analyses.c.created_at == created_at, analyses.c.id < analysis_id),
                 )
             )
-        async with self._database.transaction() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
         items = tuple(_summary(row._mapping) for row in rows[:limit])
         return Page(items, _to_cursor(items[-1]) if len(rows) > limit else None)
 
     async def delete_older(self, moment: datetime) -> int:
         """Delete what was made before `moment`; how many that were."""
+        oldest = (
+            sa.select(analyses.c.id)
+            .where(analyses.c.created_at < moment)
+            .order_by(analyses.c.created_at)
+            .limit(_DELETED_AT_ONCE)
+        )
+        query = sa.delete(analyses).where(analyses.c.id.in_(oldest))
         deleted = 0
         while True:
-            oldest = (
-                sa.select(analyses.c.id)
-                .where(analyses.c.created_at < moment)
-                .order_by(analyses.c.created_at)
-                .limit(_DELETED_AT_ONCE)
-            )
-            async with self._database.transaction() as connection:
-                query = sa.delete(analyses).where(analyses.c.id.in_(oldest))
-                done = (await connection.execute(query)).rowcount
+            done = await self._database.write(lambda connection: connection.execute(query).rowcount)
             deleted += done
             if done < _DELETED_AT_ONCE:
                 return deleted

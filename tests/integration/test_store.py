@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import multiprocessing
 import resource
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -61,11 +64,14 @@ async def ids(store: AnalysisStore, wanted: AnalysisFilter = EVERYTHING) -> list
 
 async def rows(database: Database) -> dict[str, int]:
     """How many rows each table holds."""
-    async with database.transaction() as connection:
+
+    def count(connection: sa.Connection) -> dict[str, int]:
         return {
-            table.name: await connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+            table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
             for table in (tables.analyses, tables.segments, tables.speakers)
         }
+
+    return await database.read(count)
 
 
 async def test_what_was_saved_comes_back_whole(store: AnalysisStore) -> None:
@@ -280,8 +286,7 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(database: Da
     def differences(connection: sa.Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection), tables.metadata))
 
-    async with database.transaction() as connection:
-        assert await connection.run_sync(differences) == []
+    assert await database.read(differences) == []
 
 
 async def test_the_migrations_can_be_taken_back(database: Database) -> None:
@@ -296,15 +301,17 @@ async def test_the_migrations_can_be_taken_back(database: Database) -> None:
         command.upgrade(config, "head")
         return before, sa.inspect(connection).get_table_names()
 
-    async with database.transaction() as connection:
-        before, after = await connection.run_sync(down_and_up)
+    before, after = await database.write(down_and_up)
     assert set(before) == set(after) > {"analyses", "segments", "speakers"}
 
 
 async def test_the_database_of_a_newer_release_is_left_alone(url: str) -> None:
     first = Database(url, timeout_s=5)
-    async with first.transaction() as connection:
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    await first.write(
+        lambda connection: connection.exec_driver_sql(
+            "UPDATE alembic_version SET version_num='9999'"
+        )
+    )
     await first.close()
     second = Database(url, timeout_s=5)
     with pytest.raises(ConfigurationError, match="9999"):
@@ -315,30 +322,37 @@ async def test_the_database_of_a_newer_release_is_left_alone(url: str) -> None:
 # --- a database that fails
 
 
-async def test_a_locked_database(database: Database, url: str) -> None:
-    await AnalysisStore(database).save(analysis("a1"))
-    hasty = Database(url, timeout_s=0.5)
-    store = AnalysisStore(hasty)
-    await hasty.migrate()
-    async with database.transaction() as holder:
-        if hasty.is_sqlite:
-            await holder.exec_driver_sql("DELETE FROM speakers")
-        else:
-            await holder.exec_driver_sql("LOCK TABLE analyses IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(StoreUnavailable):
-            await store.save(analysis("a2", texts=["one", "two"]))
-    await store.save(analysis("a3"))
-    assert await ids(store) == ["a3", "a1"]
-    await hasty.close()
+@contextlib.asynccontextmanager
+async def locked(url: str) -> AsyncIterator[None]:
+    """Somebody else writes, and takes long."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+            other.execute("DELETE FROM speakers")
+            yield
+            other.rollback()
+    else:
+        connection = await asyncpg.connect(url, ssl=False)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("LOCK TABLE analyses IN EXCLUSIVE MODE")
+        yield
+        await transaction.rollback()
+        await connection.close()
 
 
-async def test_sqlite_readers_do_not_wait_for_the_writer(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/a.db", timeout_s=0.2)
+async def test_a_locked_database_can_be_read_and_answers_writers_in_time(url: str) -> None:
+    database = Database(url, timeout_s=0.5)
     store = AnalysisStore(database)
     await store.save(analysis("a1"))
-    async with database.transaction() as writer:
-        await writer.exec_driver_sql("DELETE FROM speakers")
+    async with locked(url):
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await store.save(analysis("a2", texts=["one", "two"]))
+        assert time.monotonic() - started < 5
         assert await ids(store) == ["a1"]
+    await store.save(analysis("a3"))
+    assert await ids(store) == ["a3", "a1"]
+    assert await rows(database) == {"analyses": 2, "segments": 2, "speakers": 2}
     await database.close()
 
 

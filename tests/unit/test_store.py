@@ -32,7 +32,7 @@ def test_a_url_that_names_no_supported_database_is_a_setting_error(url: str) -> 
         "postgresql://user:secret@host/name?sslmode=require",
         "postgresql+asyncpg://user:secret@host:5433/name",
         "sqlite:////tmp/a b%20c.db",
-        "sqlite+aiosqlite:///relative.db",
+        "sqlite+pysqlite:///relative.db",
     ],
 )
 def test_urls_as_other_tools_write_them_are_understood(url: str) -> None:
