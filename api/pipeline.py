@@ -72,6 +72,7 @@ class Pipeline:
         self._fingerprints[stages.VAD.name] = VAD_RELEASE
         self._releases = {name: m.release for name, m in manifests.items()}
         self._labels: list[str] = manifests["emotion"].content["labels"]
+        self._chunk_s = float(manifests["whisper"].content["chunk_s"])
         self._emotion_window_s = float(manifests["emotion"].content["window_s"])
         self._same_speaker_cosine = float(
             manifests["speaker_embedding"].content.get(
@@ -106,7 +107,7 @@ class Pipeline:
         digest = await self._run(samples_digest, waveform.samples)
         kept = _Kept(self._cache, digest, self._fingerprints, deadline, timings)
         regions = await self._find_speech(kept, waveform, options)
-        cut = await self._run(chunks, waveform, regions)
+        cut = await self._run(lambda: chunks(waveform, regions, max_s=self._chunk_s))
         branches = _Branches(self._triton, kept, deadline)
 
         def on_transcript(index: int, transcript: Transcript) -> None:

@@ -20,6 +20,10 @@ from export.whisper_parity import measure_parity
 MODEL_SOURCE: Final = Path(__file__).resolve().parents[1] / "model_repository" / "whisper" / "1"
 """Where the Triton model's Python files are kept; every version folder gets a copy of them."""
 
+WINDOW_S: Final = 30.0
+"""Longest chunk that the service lets a checkpoint decode at once, unless its config.json has a
+number `chunk_s`: a small one may do better on less than the whole window."""
+
 
 def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> ModelFacts:
     """Writes every file of the version but its manifest into `staging`.
@@ -36,9 +40,10 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
     (staging / GENERATION_FILE).write_text(facts.to_json(), encoding="utf-8")
     for source in sorted(MODEL_SOURCE.glob("*.py")):
         shutil.copyfile(source, staging / source.name)
+    chunk_s = float(getattr(loaded.model.config, "chunk_s", WINDOW_S))
     sizes = {**asdict(facts.sizes), "layers": facts.sizes.encoder_layers}
     return ModelFacts(
-        facts={"sizes": sizes, "languages": list(facts.languages)},
+        facts={"sizes": sizes, "languages": list(facts.languages), "chunk_s": chunk_s},
         parity=parity,
         opset=options.opset,
         options={"alignment_heads": len(facts.alignment_heads)},

@@ -34,6 +34,11 @@ from export.training.whisper_vocabulary import (
     openai_tokenizer,
 )
 
+CHUNK_S = 10.0
+"""What the service should decode at once. A voice never heard, strings of 11 to 25 digits at 30 dB
+through the service: 6.9% of words wrong with chunks of up to 8 s, 7.2% with 10 s, 8.1% with 12 s,
+13.4% with 20 s and more."""
+
 
 def export_checkpoint(state: Path, folder: Path) -> None:
     """Write the averaged weights of a state, in float16 and with the full vocabulary, to a folder.
@@ -46,6 +51,7 @@ def export_checkpoint(state: Path, folder: Path) -> None:
     model.load_state_dict(load_state(state)["average"])
     full = expand_vocabulary(model, vocabulary)
     full.generation_config = generation_config()
+    full.config.chunk_s = CHUNK_S
     full.half().save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
     save_tokenizer(folder)
