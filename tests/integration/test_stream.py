@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -134,6 +135,13 @@ async def test_the_summary_is_what_a_file_gives(service: Service) -> None:
     for name in file:
         if name not in ("id", "created_at", "timings_ms", "cached", "cache"):
             assert summary[name] == file[name], name
+
+
+async def test_a_stream_and_a_file_end_with_the_same_words(service: Service) -> None:
+    """Utterances are cut differently from a file's chunks; the bundled checkpoint doesn't mind."""
+    events = await whole(service, frames(SPEECH_PCM))
+    (summary,) = of(events, "summary")
+    assert text_of(events) == summary["transcription"]
 
 
 @pytest.mark.parametrize(
@@ -418,6 +426,38 @@ async def _highest_memory(process: psutil.Process) -> int:
             highest = max(highest, process.memory_info().rss)
             await asyncio.sleep(0.05)
     return highest
+
+
+async def test_a_stream_is_resumed_through_any_worker(tmp_path: Path) -> None:
+    with run_service(tmp_path / "workers", WORKERS="3") as service:
+        undisturbed = await whole(service, frames(SPEECH_PCM))
+        first: Event = {"type": "config"}
+        events: list[Event] = []
+        step = len(SPEECH_PCM) // 9
+        for part in range(10):
+            async with stream(service, first) as websocket:
+                hello = json.loads(await websocket.recv())
+                assert hello["type"] == ("resumed" if part else "ready")
+                received = hello.get("received_bytes", 0)
+                await websocket.send(SPEECH_PCM[received : (part + 1) * step])
+                if part == 9:
+                    await websocket.send('{"type": "end"}')
+                    events += await rest(websocket)
+                    assert websocket.close_code == 1000
+                else:
+                    events += await _until_quiet(websocket)
+                    websocket.transport.abort()
+            seqs = [e["seq"] for e in events if "seq" in e]
+            session_id = first.get("session_id") or hello["session_id"]
+            first = {"type": "resume", "session_id": session_id, "last_seq": max(seqs, default=0)}
+        assert [e["text"] for e in of(events, "final")] == [
+            e["text"] for e in of(undisturbed, "final")
+        ]
+        passed_on = service.log.count('"stream_connection"') - 11
+        assert passed_on > 0, "of nine connections to three workers some reach another one"
+        first["session_id"] = "0123abcd-unknown"
+        async with stream(service, first) as websocket:
+            await refused(websocket, "NotFound", 4404)
 
 
 @pytest.fixture(scope="module")
