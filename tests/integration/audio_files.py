@@ -41,3 +41,32 @@ def silence(seconds: float) -> NDArray[np.float32]:
 def digits() -> list[NDArray[np.float32]]:
     """The spoken-digit clips, in order of name, all of different lengths."""
     return [samples(path) for path in sorted(CLIPS.glob("digit*.wav"))]
+
+
+def wordless(count: int, seed: int) -> list[NDArray[np.float32]]:
+    """Silence, white, pink and brown noise, and mains hum with harmonics: 2 to 12 s, at levels
+    from barely there to loud."""
+    rng = np.random.default_rng(seed)
+    clips = []
+    for number in range(count):
+        size = int(rng.integers(2, 13)) * SAMPLE_RATE_HZ
+        level = 10 ** rng.uniform(-4, -0.7)
+        kind = number % 5
+        if kind == 0:
+            clip = np.zeros(size)
+        elif kind == 4:
+            t = np.arange(size) / SAMPLE_RATE_HZ
+            base = rng.choice([50.0, 60.0])
+            clip = sum(np.sin(2 * np.pi * base * k * t + k) / k for k in range(1, 8)) * level
+        else:
+            clip = _coloured(rng, size, slope=kind - 1) * level
+        clips.append(clip.astype(np.float32))
+    return clips
+
+
+def _coloured(rng: np.random.Generator, size: int, slope: int) -> NDArray[np.float64]:
+    """Noise whose power falls with frequency to the power of `slope`: 0 white, 1 pink, 2 brown."""
+    spectrum = np.fft.rfft(rng.standard_normal(size))
+    frequency = np.arange(1, len(spectrum) + 1)
+    noise = np.fft.irfft(spectrum / frequency ** (slope / 2), size)
+    return np.asarray(noise / np.abs(noise).max())

@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.conftest import SAMPLE, Service
-from tests.integration.audio_files import digits, silence, wav
+from tests.integration.audio_files import digits, silence, wav, wordless
 
 ERROR_FIELDS = {"error", "message", "details", "request_id"}
 
@@ -66,6 +67,21 @@ def test_silence_gives_no_word(client: httpx.Client) -> None:
     assert answer["segments"] == answer["speakers"] == answer["emotions"] == []
     assert answer["language"] is None
     assert answer["quality"]["flags"] == ["no_speech"]
+
+
+async def test_no_word_on_200_clips_of_silence_noise_and_hum(service: Service) -> None:
+    """Two gates stand before invented words: the detector, and Whisper's own no-speech token."""
+    few = asyncio.Semaphore(4)
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as http:
+
+        async def words(clip: NDArray[np.float32]) -> str:
+            async with few:
+                answer = await http.post("/audio/analyze", files={"file": wav(clip)})
+            assert answer.status_code == 200
+            return str(answer.json()["transcription"])
+
+        heard = await asyncio.gather(*(words(clip) for clip in wordless(200, seed=1)))
+    assert [text for text in heard if text] == []
 
 
 def test_options_switch_branches_off(client: httpx.Client) -> None:
