@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import groupby
 
 from api.types import Conversation, Segment, SpeakerSummary, Turn
 
@@ -36,9 +37,13 @@ def analyse(turns: Sequence[Turn], segments: Sequence[Segment], duration_s: floa
 
 
 def speakers(turns: Sequence[Turn], segments: Sequence[Segment]) -> tuple[SpeakerSummary, ...]:
-    """One line a speaker, by first appearance; emotions are shares of their spoken time."""
+    """One line a speaker, by first appearance; emotions are shares of their spoken time.
+
+    `turns` counts how often a speaker took the floor: a pause doesn't end a turn, another voice does.
+    """
     talk_time = _talk_time(turns)
-    count = Counter(turn.speaker for turn in turns)
+    in_order = sorted(turns, key=lambda t: t.start)
+    count = Counter(speaker for speaker, _ in groupby(in_order, key=lambda t: t.speaker))
     return tuple(
         SpeakerSummary(
             id=speaker,

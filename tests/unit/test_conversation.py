@@ -62,6 +62,11 @@ def test_emotions_are_ordered_by_how_long_they_were_heard() -> None:
     assert (second.id, second.talk_time) == (B, 3)
 
 
+def test_a_pause_does_not_end_a_turn() -> None:
+    (first, second) = speakers([Turn(0, 1, A), Turn(1.5, 2, A), Turn(3, 4, B)], [])
+    assert (first.turns, first.talk_time, second.turns) == (1, 1.5, 1)
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0, 50), st.floats(0.01, 10), st.sampled_from([A, B, "SPEAKER_02"])),

@@ -37,6 +37,8 @@ def test_the_environment_wins_and_empty_means_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PORT", "0")
     monkeypatch.setenv("TRITON_URL", "")
     settings = Settings()
