@@ -39,7 +39,7 @@ def analyse(turns: Sequence[Turn], segments: Sequence[Segment], duration_s: floa
 def speakers(turns: Sequence[Turn], segments: Sequence[Segment]) -> tuple[SpeakerSummary, ...]:
     """One line a speaker, by first appearance; emotions are shares of their spoken time.
 
-    `turns` counts how often a speaker took the floor: a pause doesn't end a turn, another voice does.
+    `turns` counts how often a speaker took the floor: a pause ends no turn, another voice does.
     """
     talk_time = _talk_time(turns)
     in_order = sorted(turns, key=lambda t: t.start)
