@@ -45,6 +45,9 @@ _RENEW = _IF_MINE.format("redis.call('pexpire', KEYS[1], ARGV[2])")
 """A lock is touched only by its holder (https://redis.io/docs/latest/commands/set/, patterns)."""
 
 
+_FAILURES = (RedisError, OSError, asyncio.TimeoutError)
+
+
 class Breaker:
     """Remembers that something fails, so that it is asked once in a while and not each time."""
 
@@ -79,7 +82,7 @@ class RedisCache:
     def __init__(
         self, url: str, *, timeout_s: float, ttl_s: float, on_failure: Callable[[str], None]
     ) -> None:
-        """Nothing is connected yet; `on_failure` is told "away" or "refused" at each failure.
+        """Nothing is connected yet; `on_failure` is told "away", "refused" or "late" at each.
 
         Raises:
             ConfigurationError: the URL isn't one of Redis.
@@ -87,8 +90,9 @@ class RedisCache:
         try:
             self._client: Redis = Redis.from_url(
                 url,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
+                # `_attempt` has the say over time; this only ends what it could not.
+                socket_timeout=4 * timeout_s,
+                socket_connect_timeout=4 * timeout_s,
                 retry=Retry(NoBackoff(), 0),  # the default tries three times before it says so
             )
         except ValueError as error:
@@ -177,6 +181,7 @@ class RedisCache:
     async def _attempt(self, command: Callable[[], Awaitable[T]]) -> T | None:
         if not self._reach.allows():
             return None
+        started = time.monotonic()
         try:
             answer = await asyncio.wait_for(command(), self._timeout_s)
         except ResponseError as error:
@@ -184,11 +189,16 @@ class RedisCache:
             self._writes.failed(error)
             self._on_failure("refused")
             return None
-        except (RedisError, OSError, asyncio.TimeoutError) as error:
+        except _FAILURES as error:
+            if time.monotonic() - started > 2 * self._timeout_s:
+                # The timeout itself came late: this process is too busy, Redis may be well.
+                self._on_failure("late")
+                return None
             self._reach.failed(error)
             self._on_failure("away")
             # The idle connections are as dead; left, each would be one more failure later.
-            await self._client.connection_pool.disconnect(inuse_connections=False)
+            with suppress(*_FAILURES):
+                await self._client.connection_pool.disconnect(inuse_connections=False)
             return None
         self._reach.succeeded()
         return answer

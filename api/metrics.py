@@ -83,7 +83,7 @@ class Metrics:
         )
         self.cache_failures = Counter(
             "voice_analytics_cache_failures",
-            "Calls to Redis that failed (away), were refused, or gave something unreadable",
+            "Calls to Redis that failed: away, refused, heard too late, or unreadable",
             ["kind"],
             registry=self.registry,
         )

@@ -242,10 +242,13 @@ async def test_asking_otherwise_runs_no_model_again(
     production: Production, http: httpx.AsyncClient
 ) -> None:
     data = recording(1)
+    at_first = inferences(production.service)
     first = await ask(http, data)
     assert first["cache"] == dict.fromkeys(ALL, "miss")
     assert first["cached"] is False
     before = inferences(production.service)
+    chunks = before["whisper"] - at_first["whisper"]
+    assert chunks >= 1
     for count in (1, 2, 3):
         other = await ask(http, data, num_speakers=count)
         assert other["cache"] == dict.fromkeys(ALL, "hit")
@@ -266,7 +269,7 @@ async def test_asking_otherwise_runs_no_model_again(
     words = await ask(http, data, language="en")
     assert words["cache"] == {**dict.fromkeys(ALL, "hit"), "whisper": "miss"}
     after = inferences(production.service)
-    assert after == {**before, "whisper": before["whisper"] + 1}
+    assert after == {**before, "whisper": before["whisper"] + chunks}
 
 
 async def test_sixteen_identical_requests_at_once_run_whisper_once(
@@ -274,7 +277,7 @@ async def test_sixteen_identical_requests_at_once_run_whisper_once(
 ) -> None:
     """Over two workers: in each they join, and between them one waits for the other's turn."""
     before = inferences(production.service)
-    data = recording(2)
+    data = wav(digits()[0] * np.float32(0.9))  # one chunk
     answers = await asyncio.gather(*(ask(http, data) for _ in range(16)))
     assert inferences(production.service)["whisper"] == before["whisper"] + 1
     assert len({answer["transcription"] for answer in answers}) == 1
