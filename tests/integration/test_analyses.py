@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -181,3 +182,20 @@ def test_the_schema_of_a_newer_release_is_a_reason_not_to_start(tmp_path: Path) 
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
         connection.commit()
     assert "9999" in start_expecting_failure(tmp_path, PORT="0")
+
+
+async def test_workers_that_share_a_sqlite_file_lose_nothing_in_a_crowd(tmp_path: Path) -> None:
+    """SQLite has one write lock; held over turns of a busy event loop it starved the others."""
+    data = wav(digits()[0])
+    with run_service(tmp_path, WORKERS="4") as service:
+        async with httpx.AsyncClient(base_url=service.url, timeout=120) as http:
+
+            async def ask() -> str:
+                answer = await http.post("/audio/analyze", files={"file": data})
+                assert answer.status_code == 200, answer.text
+                return str(answer.json()["id"])
+
+            made = await asyncio.gather(*(ask() for _ in range(64)))
+            kept = (await http.get("/audio/analyses", params={"limit": 100})).json()["items"]
+        assert sorted(item["id"] for item in kept) == sorted(made)
+        assert "store_unavailable" not in service.log

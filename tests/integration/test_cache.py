@@ -30,7 +30,7 @@ from api.triton import TritonClient
 from api.types import AnalysisOptions, Waveform
 from api.vad import VoiceActivityDetector
 from tests.conftest import SAMPLE, Service, run_service
-from tests.integration.audio_files import samples, wav
+from tests.integration.audio_files import digits, samples, wav
 from tests.integration.conftest import Production
 from tests.integration.databases import RedisServer, run_redis
 
