@@ -22,8 +22,9 @@ from api.types import SAMPLE_RATE_HZ, AnalysisOptions
 
 log = structlog.get_logger(__name__)
 
-CANARY_TIMEOUT_S = 10.0
-"""A canary may wait behind a batch; when nothing else was answered meanwhile, the model hangs."""
+CANARY_TIMEOUT_S = 60.0
+"""A canary may wait behind a batch, and a full batch of a large Whisper on a CPU takes most of a
+minute. Only when nobody was answered meanwhile does the model hang; a dead one fails at once."""
 
 
 def canaries() -> list[tuple[ModelSpec, Tensors]]:
