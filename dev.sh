@@ -50,9 +50,9 @@ demo() {
 check() {
     export_environment
     local bin=.venv-export/bin code=(api export tests model_repository triton_backends)
-    say "black";        "$bin/black" --check --quiet "${code[@]}"
-    say "isort";        "$bin/isort" --check --quiet "${code[@]}"
-    say "ruff";         "$bin/ruff" check --quiet "${code[@]}"
+    say "black";        "$bin/black" --check "${code[@]}"
+    say "isort";        "$bin/isort" --check "${code[@]}"
+    say "ruff";         "$bin/ruff" check "${code[@]}"
     say "mypy";         "$bin/mypy"
     say "import-linter"; "$bin/lint-imports" --no-timing 2>/dev/null || "$bin/lint-imports"
     say "All checks passed"

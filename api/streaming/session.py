@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import structlog
 
+from api.branches import together
 from api.errors import AudioTooLong, InferenceError, InvalidAudio, VoiceAnalyticsError
 from api.metrics import Metrics
-from api.pipeline import together
 from api.schemas import EmotionResponse, WordResponse, to_response
 from api.service import AnalysisService
 from api.services.ensemble import HeardUtterance

@@ -63,7 +63,7 @@ def test_emotions_are_ordered_by_how_long_they_were_heard() -> None:
 
 
 def test_a_pause_does_not_end_a_turn() -> None:
-    (first, second) = speakers([Turn(0, 1, A), Turn(1.5, 2, A), Turn(3, 4, B)], [])
+    first, second = speakers([Turn(0, 1, A), Turn(1.5, 2, A), Turn(3, 4, B)], [])
     assert (first.turns, first.talk_time, second.turns) == (1, 1.5, 1)
 
 

@@ -1,0 +1,178 @@
+"""One analysis' requests: from the cache, else from Triton; bounded, timed, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api import stages
+from api.cache import Stage, StageCache, stage_key
+from api.chunking import Chunk
+from api.services import diarization, emotion, speaker_embedding, whisper
+from api.services.emotion import HeardWindow
+from api.services.whisper import Transcript
+from api.services.windows import Window
+from api.tensors import ModelSpec, Tensors
+from api.triton import TritonClient
+from api.types import AnalysisOptions
+
+T = TypeVar("T")
+
+WINDOWS_PER_REQUEST = 16
+"""The smallest max_batch_size that a leaf has on any target (TensorRT's plans); Triton's batcher
+merges requests up to the 64 of the others."""
+
+REQUESTS_IN_FLIGHT = 8
+"""Of one analysis, so that a long recording leaves room for the others in Triton's queue."""
+
+
+class Kept:
+    """One analysis' way to the cache: what it asked for, how long it took, what it found."""
+
+    def __init__(
+        self,
+        cache: StageCache,
+        digest: str,
+        fingerprints: Mapping[str, str],
+        deadline: float,
+        timings_ms: dict[str, float],
+    ) -> None:
+        self._cache = cache
+        self._digest = digest
+        self._fingerprints = fingerprints
+        self._deadline = deadline
+        self.timings_ms = timings_ms
+        self.outcomes: dict[str, Literal["hit", "miss"]] = {}
+
+    async def get(self, stage: Stage[T], options: object, compute: Callable[[], Awaitable[T]]) -> T:
+        key = stage_key(stage.name, self._digest, self._fingerprints[stage.name], options)
+        with timed(self.timings_ms, stage.name):
+            found = await self._cache.get(stage, key, compute, deadline=self._deadline)
+        self.outcomes[stage.name] = "hit" if found.is_hit else "miss"
+        return found.value
+
+
+class Branches:
+    """One analysis' requests to Triton: bounded in number, all under one deadline, all cached."""
+
+    def __init__(self, triton: TritonClient, kept: Kept, deadline: float) -> None:
+        self._triton = triton
+        self.deadline = deadline
+        self.kept = kept
+
+    async def transcribe(
+        self,
+        cut: Sequence[Chunk],
+        options: AnalysisOptions,
+        on_transcript: Callable[[int, Transcript], None],
+    ) -> list[Transcript]:
+        """One transcript a chunk; `on_transcript` is told each with its index, in order."""
+        told = _InOrder(on_transcript)
+
+        async def compute() -> list[Transcript]:
+            tensors = [whisper.encode(chunk.samples, options) for chunk in cut]
+            answers = await self._ask(
+                whisper.SPEC, tensors, lambda i, answer: told.put(i, whisper.decode(answer))
+            )
+            return [whisper.decode(answer) for answer in answers]
+
+        if not cut:
+            return []
+        about = [whisper.wanted(options), stages.chunk_layout(cut)]
+        transcripts = await self.kept.get(stages.WHISPER, about, compute)
+        for index, transcript in enumerate(transcripts):
+            told.put(index, transcript)
+        return transcripts
+
+    async def embed(self, windows: Sequence[diarization.Window]) -> NDArray[np.float32]:
+        """Embeddings of at least one window, shape (len(windows), dim)."""
+
+        async def compute() -> NDArray[np.float32]:
+            batches = _batches(windows)
+            tensors = [speaker_embedding.encode(batch) for batch in batches]
+            answers = await self._ask(speaker_embedding.SPEC, tensors)
+            pairs = zip(answers, batches, strict=True)
+            return np.concatenate([speaker_embedding.decode(a, batch) for a, batch in pairs])
+
+        return await self.kept.get(stages.SPEAKER_EMBEDDING, stages.window_layout(windows), compute)
+
+    async def hear(self, windows: Sequence[Window], num_labels: int) -> list[HeardWindow]:
+        async def compute() -> NDArray[np.float32]:
+            batches = _batches(windows)
+            answers = await self._ask(emotion.SPEC, [emotion.encode(batch) for batch in batches])
+            pairs = zip(answers, batches, strict=True)
+            heard = [h for a, batch in pairs for h in emotion.decode(a, batch, num_labels)]
+            return np.stack([h.probabilities for h in heard])
+
+        if not windows:
+            return []
+        rows = await self.kept.get(stages.EMOTION, stages.window_layout(windows), compute)
+        return [HeardWindow(w.start_s, w.end_s, p) for w, p in zip(windows, rows, strict=True)]
+
+    async def _ask(
+        self,
+        spec: ModelSpec,
+        requests: Sequence[Tensors],
+        on_answer: Callable[[int, Tensors], None] | None = None,
+    ) -> list[Tensors]:
+        free = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
+
+        async def ask(index: int, tensors: Tensors) -> Tensors:
+            async with free:
+                left_s = self.deadline - time.monotonic()
+                answer = await self._triton.infer(spec, tensors, timeout_s=left_s)
+            if on_answer is not None:
+                on_answer(index, answer)
+            return answer
+
+        return list(await together(*(ask(i, tensors) for i, tensors in enumerate(requests))))
+
+
+class _InOrder(Generic[T]):
+    """Tells of items in order of their index, each once, whatever order they come in."""
+
+    def __init__(self, tell: Callable[[int, T], None]) -> None:
+        self._tell = tell
+        self._waiting: dict[int, T] = {}
+        self._next = 0
+
+    def put(self, index: int, item: T) -> None:
+        """Tell of the item as soon as all before it are told of; one told of already is dropped."""
+        if index >= self._next:
+            self._waiting[index] = item
+        while self._next in self._waiting:
+            self._tell(self._next, self._waiting.pop(self._next))
+            self._next += 1
+
+
+async def together(*work: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
+    """Await all; when one fails or the caller is cancelled, cancel the others and wait for them."""
+    tasks = [asyncio.ensure_future(w) for w in work]
+    try:
+        return tuple(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _batches(windows: Sequence[T]) -> list[Sequence[T]]:
+    return [
+        windows[first : first + WINDOWS_PER_REQUEST]
+        for first in range(0, len(windows), WINDOWS_PER_REQUEST)
+    ]
+
+
+@contextmanager
+def timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings_ms[stage] = (time.perf_counter() - started) * 1000
