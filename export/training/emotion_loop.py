@@ -149,24 +149,23 @@ class Trainer:
     def train_emotion(self, heard: Heard) -> Wav2Vec2ForSequenceClassification:
         """Teach the transformer emotions and return the classifier with averaged weights."""
         is_digits = heard.labels == UNLABELLED
-        emotional = heard.weights * ~is_digits
-        with_digits = self._with_digit_share(heard.weights, is_digits)
+        weights = self._with_digit_share(heard.weights, is_digits)
         labels = _one_hot(heard.labels.masked_fill(is_digits, LABELS.index("neutral")))
         averaged = copy.deepcopy(self.network)
+        auxiliary_weight = self.recipe.auxiliary_weight
 
         def loss() -> Tensor:
             _average(averaged, self.network)
+            drawn = self._draw(weights)
+            frames, wanted = heard.frames[drawn].float(), labels[drawn]
             if self.rng.random() < 0.5:
-                drawn = self._draw(with_digits)
-                hearing = self.network(heard.frames[drawn].float())
+                hearing = self.network(frames)
                 sense = self._sense_loss(hearing, heard, drawn)
-                told = self._label_loss(hearing.logits, labels[drawn])
-                return told + self.recipe.auxiliary_weight * sense
+                return self._label_loss(hearing.logits, wanted) + auxiliary_weight * sense
             share = float(self.rng.beta(self.recipe.mixup, self.recipe.mixup))
-            first, second = self._draw(emotional), self._draw(emotional)
-            frames = share * heard.frames[first].float()
-            frames += (1 - share) * heard.frames[second].float()
-            wanted = share * labels[first] + (1 - share) * labels[second]
+            partners = self._draw(weights)
+            frames = share * frames + (1 - share) * heard.frames[partners].float()
+            wanted = share * wanted + (1 - share) * labels[partners]
             return self._label_loss(self.network(frames).logits, wanted)
 
         self._optimise("emotion", self._transformer_parameters(), self.recipe.emotion_steps, loss)
