@@ -155,20 +155,6 @@ def test_the_bundled_release_decodes_speech_as_openai_whisper_does(tmp_path: Pat
         assert here.hypothesis.no_speech_prob == pytest.approx(there.no_speech_prob, abs=1e-3)
 
 
-@pytest.mark.parametrize("size", ["tiny", pytest.param("base", marks=pytest.mark.slow)])
-def test_true_sizes_decode_as_openai_whisper_does(
-    size: str, make: Callable[[str], Export], tmp_path: Path
-) -> None:
-    source, version, facts = make(size)
-    assert facts.parity["greedy_tokens_equal"] == facts.parity["greedy_tokens"]
-    audio = full_windows(1)
-    (theirs,) = openai_decode(openai_model(source, tmp_path), audio, sample_len=32)
-    model = transcriber.Transcriber(version, engine.EngineSettings())
-    (ours,) = transcribe(model, audio)
-    assert ours.language == theirs.language
-    assert list(ours.hypothesis.tokens)[:32] == theirs.tokens
-
-
 @pytest.mark.parametrize("name", ["nano", "nano.en", "nano-v3"])
 def test_generation_facts_are_those_of_openai_whisper(name: str, tmp_path: Path) -> None:
     """English-only, 99 and 100 languages: every id comes from the checkpoint's tokenizer."""
