@@ -17,6 +17,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from export import emotion, onnx_graph, parity, publish, sources, speaker_embedding
 from export.errors import CheckpointError
+from export.onnx_metadata import drop_metadata
 from export.quiet import quiet
 from export.types import SAMPLE_RATE_HZ, Checkpoint, ExportOptions, ModelFacts, Precision
 from tests import leaf_checkpoints
@@ -71,6 +72,7 @@ def export(
         folder = tmp_path_factory.mktemp(f"{name}-{precision}")
         options = ExportOptions(precision=precision, target="onnxruntime")
         facts = EXPORTERS[name](local(checkpoints[name]), options, folder)
+        drop_metadata(folder / "model.onnx")  # as every release does: traces outweigh tiny weights
         return Exported(checkpoints[name], folder, facts)
 
     return exported
