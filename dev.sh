@@ -66,7 +66,7 @@ case $command in
     serve) serving_environment; WORKERS=1 exec .venv/bin/start ;;
     start) exec scripts/databases.sh start ;;
     stop) exec scripts/databases.sh stop ;;
-    test) serving_environment; export_environment; exec .venv-export/bin/python -m pytest "$@" ;;
+    test) test_programs; serving_environment; export_environment; exec .venv-export/bin/python -m pytest "$@" ;;
     check) check ;;
     export) export_environment; exec .venv-export/bin/python -m export "$@" ;;
     help | -h | --help) usage ;;

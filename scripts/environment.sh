@@ -42,7 +42,20 @@ apt_install() { # PACKAGE… — only where nobody has to be asked for a passwor
     local as_root=()
     ((EUID == 0)) || as_root=(sudo -n)
     say "Installing $*"
-    { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -qq -y "$@"; } >/dev/null 2>&1
+    { "${as_root[@]}" apt-get update -qq &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$@"; } >/dev/null 2>&1
+}
+
+# The tests run a real Redis and a real PostgreSQL, and the recipes' tests speak with espeak-ng.
+test_programs() {
+    local missing=()
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v espeak-ng >/dev/null || missing+=(espeak-ng)
+    command -v pg_ctl >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/pg_ctl' >/dev/null ||
+        missing+=(postgresql)
+    ((${#missing[@]} == 0)) && return
+    apt_install "${missing[@]}" || die "The tests need ${missing[*]}. On Debian or Ubuntu:
+  sudo apt-get install ${missing[*]}"
 }
 
 # Triton's python stub links to libpython, which Debian's python3 package doesn't bring along.
