@@ -7,9 +7,11 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -211,19 +213,32 @@ def triton_for(settings: Settings) -> Iterator[Settings]:
     if settings.triton_url is not None:
         yield settings
         return
+    with embedded_triton(settings, repository) as server:
+        os.environ["TRITON_URL"] = server.url
+        try:
+            yield settings.model_copy(update={"triton_url": server.url})
+        finally:
+            os.environ.pop("TRITON_URL", None)
+
+
+@contextlib.contextmanager
+def embedded_triton(settings: Settings, repository: Path) -> Iterator[EmbeddedTriton]:
+    """The embedded Triton over a repository for the block, watched.
+
+    Raises:
+        ConfigurationError: it can't be started.
+    """
     ports = Ports(
         settings.triton_http_port, settings.triton_grpc_port, settings.triton_metrics_port
     )
-    server = EmbeddedTriton(repository, settings.data_dir / "triton", ports)
+    server = EmbeddedTriton(repository, settings.data_dir / "triton", ports, settings.triton_host)
     try:
         server.start()
         watchdog = Watchdog(server, settings.watchdog_interval)
         watchdog.start()
         try:
-            os.environ["TRITON_URL"] = server.url
-            yield settings.model_copy(update={"triton_url": server.url})
+            yield server
         finally:
-            os.environ.pop("TRITON_URL", None)
             watchdog.stop()
     finally:
         server.stop()
@@ -265,11 +280,10 @@ def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None
             server.run(sockets=[listening])
 
 
-def _run(*, reload: bool) -> None:
+def _run(work: Callable[[Settings], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until uvicorn takes over
     try:
-        settings = load_settings()
-        serve(settings, workers=1 if reload else settings.workers, reload=reload)
+        work(load_settings())
     except ConfigurationError as error:
         sys.exit(error.message)
     except KeyboardInterrupt:
@@ -278,9 +292,22 @@ def _run(*, reload: bool) -> None:
 
 def dev() -> None:
     """`poetry run dev`: one process, restarted when the code changes."""
-    _run(reload=True)
+    _run(lambda settings: serve(settings, reload=True))
 
 
 def start() -> None:
     """`poetry run start`: WORKERS processes."""
-    _run(reload=False)
+    _run(lambda settings: serve(settings, workers=settings.workers))
+
+
+def triton() -> None:
+    """`poetry run triton`: the embedded Triton alone, for an API elsewhere."""
+    _run(_serve_triton)
+
+
+def _serve_triton(settings: Settings) -> None:
+    configure_logging(debug=settings.debug)
+    repository = seed(settings.repository_dir)
+    serving_manifests(repository)
+    with embedded_triton(settings, repository):
+        threading.Event().wait()

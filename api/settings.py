@@ -106,14 +106,18 @@ class Settings(BaseSettings):
     triton_url: str | None = None
     """host:port of a running Triton's gRPC endpoint; absent = start the embedded one."""
 
+    triton_host: str = "127.0.0.1"
+    """Address the embedded Triton listens on. It asks nobody for a key: open it to nothing but the
+    API's own network."""
+
     triton_http_port: int = Field(default=8000, ge=0, le=65535)
-    """HTTP port of the embedded Triton, on loopback; 0 takes any free one."""
+    """HTTP port of the embedded Triton; 0 takes any free one."""
 
     triton_grpc_port: int = Field(default=8001, ge=0, le=65535)
-    """gRPC port of the embedded Triton, on loopback; 0 takes any free one."""
+    """gRPC port of the embedded Triton; 0 takes any free one."""
 
     triton_metrics_port: int = Field(default=8002, ge=0, le=65535)
-    """Metrics port of the embedded Triton, on loopback; 0 takes any free one."""
+    """Metrics port of the embedded Triton; 0 takes any free one."""
 
     watchdog_interval: float = Field(default=5.0, gt=0)
     """Seconds between two looks at the models' health; an idle model gets a canary inference."""

@@ -55,6 +55,15 @@ def _decode(result: grpc_client.InferResult, spec: ModelSpec) -> Tensors:
     return tensors
 
 
+_CHANNEL = [
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.max_send_message_length", grpc_client.MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.max_receive_message_length", grpc_client.MAX_GRPC_MESSAGE_SIZE),
+]
+"""A name that resolves to many servers (a headless service) is asked in turn. tritonclient drops
+its own defaults as soon as there are arguments, so the sizes are said again."""
+
+
 class TritonClient:
     """One asynchronous gRPC connection per process, opened once (client#731: many leak).
 
@@ -63,7 +72,7 @@ class TritonClient:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = grpc_aio.InferenceServerClient(url)
+        self._client = grpc_aio.InferenceServerClient(url, channel_args=_CHANNEL)
 
     async def infer(
         self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float, version: str = ""

@@ -1,4 +1,4 @@
-"""The embedded default: NVIDIA's own tritonserver from the nvidia-pytriton wheel, on loopback.
+"""The embedded default: NVIDIA's own tritonserver from the nvidia-pytriton wheel.
 
 Only the wheel's files are used (the server binary, the python backend and its stubs), not
 PyTriton's API. The server is a child process; `api.watchdog` keeps it well.
@@ -55,7 +55,10 @@ class Ports:
 class EmbeddedTriton:
     """One tritonserver process over one model repository; everything it writes is in `work_dir`."""
 
-    def __init__(self, repository: Path, work_dir: Path, ports: Ports) -> None:
+    def __init__(
+        self, repository: Path, work_dir: Path, ports: Ports, host: str = "127.0.0.1"
+    ) -> None:
+        self._host = host
         self._repository = repository.resolve()
         self._work_dir = work_dir.resolve()
         self._wanted = ports
@@ -66,7 +69,9 @@ class EmbeddedTriton:
 
     @property
     def url(self) -> str:
-        return f"127.0.0.1:{self.ports.grpc}"
+        """Where this machine reaches its gRPC endpoint."""
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "") else self._host
+        return f"{host}:{self.ports.grpc}"
 
     @property
     def log_file(self) -> Path:
@@ -90,7 +95,7 @@ class EmbeddedTriton:
         self._work_dir.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         self._end_leftover()
-        self.ports = _resolve(self._wanted)
+        self.ports = _resolve(self._wanted, self._host)
         backends = prepare_backends(self._work_dir / "backends")
         with open(self.log_file, "wb") as output:
             self._process = subprocess.Popen(
@@ -143,9 +148,9 @@ class EmbeddedTriton:
             *models,
             "--strict-readiness=false",
             f"--exit-timeout-secs={STOP_TIMEOUT_S}",
-            "--http-address=127.0.0.1",
-            "--grpc-address=127.0.0.1",
-            "--metrics-address=127.0.0.1",
+            f"--http-address={self._host}",
+            f"--grpc-address={self._host}",
+            f"--metrics-address={self._host}",
             f"--http-port={self.ports.http}",
             f"--grpc-port={self.ports.grpc}",
             f"--metrics-port={self.ports.metrics}",
@@ -255,7 +260,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _resolve(wanted: Ports) -> Ports:
+def _resolve(wanted: Ports, host: str) -> Ports:
     """Check that the wanted ports are free; replace 0 by a free one.
 
     Raises:
@@ -264,7 +269,7 @@ def _resolve(wanted: Ports) -> Ports:
     names = ("TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
     with contextlib.ExitStack() as held:  # held together, so that no two get the same number
         ports = [
-            held.enter_context(contextlib.closing(bind("127.0.0.1", port, name)))
+            held.enter_context(contextlib.closing(bind(host, port, name)))
             for name, port in zip(names, (wanted.http, wanted.grpc, wanted.metrics), strict=True)
         ]
         return Ports(*(s.getsockname()[1] for s in ports))

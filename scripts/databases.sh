@@ -16,7 +16,9 @@ with_password() {
         mkdir -p "$data"
         (umask 077 && head -c 24 /dev/urandom | base64 | tr -d '/+=' >"$file")
     fi
-    POSTGRES_PASSWORD=${POSTGRES_PASSWORD:-$(<"$file")} docker compose "$@"
+    # Compose also asks for what the services that stay down would need.
+    POSTGRES_PASSWORD=${POSTGRES_PASSWORD:-$(<"$file")} API_KEYS=${API_KEYS:-unused} \
+        GRAFANA_PASSWORD=${GRAFANA_PASSWORD:-unused} docker compose "$@"
 }
 
 docker_runs() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
