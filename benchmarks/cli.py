@@ -1,0 +1,40 @@
+"""`python -m benchmarks`: its commands; each one's arguments are in its own package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import benchmarks.synthesis.command
+from benchmarks.errors import BenchmarkError, UsageError
+
+DESCRIPTION = "Measures a running voice-analytics service: how right, and how fast."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0 done, 1 failed with a message, 2 wrong usage."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=DESCRIPTION)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, what, module in (
+        ("conversations", "build conversations with exact truth", benchmarks.synthesis.command),
+    ):
+        command = commands.add_parser(
+            name,
+            help=what,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
