@@ -4,7 +4,7 @@ FFmpeg's libraries (through PyAV) do the decoding inside this process. An upload
 shown otherwise, so FFmpeg never guesses: the container is recognised here by its first bytes, that
 one demuxer is named to FFmpeg, and only listed decoders may open. Playlists (HLS, DASH, concat) are
 refused by name, and no protocol is left open through which a container could reach a file or the
-network. Memory is bounded by the limit on the duration, not by what a file claims to hold.
+network. Memory is bounded whatever a file claims to hold, and however long it is.
 
 Everything here is synchronous and CPU-bound: call it off the event loop.
 """
@@ -15,6 +15,7 @@ import ctypes
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import av
@@ -29,6 +30,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from api.errors import AudioTooLong, InvalidAudio, UnsupportedAudioFormat
+from api.sample_file import SampleCollector
 from api.sniff import SUPPORTED, sniff
 from api.types import SAMPLE_RATE_HZ, AudioInfo, Waveform
 
@@ -100,13 +102,17 @@ _RESAMPLE_BLOCK_S = 1.0
 more than the resampling."""
 
 
+IN_MEMORY_S = 600.0
+"""Longer recordings lie on disk while they are analysed: 38 MB of memory are enough for one."""
+
+
 class ByteSource(Protocol):
     """What FFmpeg reads from; one without `seek` is read from front to back."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
-def decode(data: bytes, *, max_duration_s: float) -> Waveform:
+def decode(source: bytes | Path, *, max_duration_s: float, folder: Path | None = None) -> Waveform:
     """Decode a whole file into 16 kHz mono, whatever its rate and number of channels.
 
     Channels are averaged. A file that breaks off gives what there is of it. A packet that can't be
@@ -114,40 +120,41 @@ def decode(data: bytes, *, max_duration_s: float) -> Waveform:
     than `MAX_DAMAGED_SHARE` of all packets are like that. Values that are no numbers become zero.
 
     Args:
-        data: the file's bytes.
-        max_duration_s: longest recording accepted, in seconds; also what bounds the memory
-            (64 kB per second).
+        source: the file's bytes, or where it lies.
+        max_duration_s: longest recording accepted, in seconds.
+        folder: on whose disk the samples of recordings above `IN_MEMORY_S` lie, 64 kB per second;
+            by default that of temporary files.
 
     Returns:
-        Waveform with samples float32, shape (num_samples,), in [-1, 1], at least one, and its info.
+        Waveform of at least one sample, and its info.
 
     Raises:
         InvalidAudio: empty, not audio, without a single sample, or too damaged.
         UnsupportedAudioFormat: a container, codec, rate or number of channels not decoded here.
         AudioTooLong: as soon as more than `max_duration_s` came out of the decoder.
+        StoreUnavailable: the disk has no room for the samples.
     """
-    container = sniff(data)
-    limit = int(max_duration_s * SAMPLE_RATE_HZ)
-    # Pages of this are only taken from the system once written to: a short file stays cheap.
-    samples = np.empty(limit, np.float32)
-    count = 0
-    try:
-        with _open(io.BytesIO(data), container, _OPEN_OPTIONS) as source:
-            stream = _audio_stream(source)
-            info = _info(container, stream)
-            for block in _resampled(_frames(source, stream), _RESAMPLE_BLOCK_S):
-                if count + len(block) > limit:
-                    raise AudioTooLong(
-                        f"The recording is longer than {max_duration_s:g} s", limit_s=max_duration_s
-                    )
-                samples[count : count + len(block)] = block
-                count += len(block)
-    except (av.error.FFmpegError, MemoryError) as error:
-        raise InvalidAudio("The audio could not be decoded", container=container) from error
-    if count == 0:
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        container = sniff(file)
+        file.seek(0)
+        limit = int(max_duration_s * SAMPLE_RATE_HZ)
+        samples = SampleCollector(min(limit, int(IN_MEMORY_S * SAMPLE_RATE_HZ)), folder)
+        try:
+            with _open(file, container, _OPEN_OPTIONS) as opened:
+                stream = _audio_stream(opened)
+                info = _info(container, stream)
+                for block in _resampled(_frames(opened, stream), _RESAMPLE_BLOCK_S):
+                    if samples.count + len(block) > limit:
+                        raise AudioTooLong(
+                            f"The recording is longer than {max_duration_s:g} s",
+                            limit_s=max_duration_s,
+                        )
+                    samples.append(block)
+        except (av.error.FFmpegError, MemoryError) as error:
+            raise InvalidAudio("The audio could not be decoded", container=container) from error
+    if samples.count == 0:
         raise InvalidAudio("The file holds no audio", container=container)
-    samples.resize(count, refcheck=False)
-    return Waveform(samples, info)
+    return Waveform(samples.collected(), info)
 
 
 def decode_live(source: ByteSource, container: str) -> Iterator[NDArray[np.float32]]:

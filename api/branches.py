@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from api import stages
 from api.cache import Stage, StageCache, stage_key
 from api.chunking import Chunk
-from api.services import diarization, emotion, speaker_embedding, whisper
+from api.services import emotion, speaker_embedding, whisper
 from api.services.emotion import HeardWindow
 from api.services.whisper import Transcript
 from api.services.windows import Window
@@ -76,9 +76,11 @@ class Branches:
         told = _InOrder(on_transcript)
 
         async def compute() -> list[Transcript]:
-            tensors = [whisper.encode(chunk.samples, options) for chunk in cut]
             answers = await self._ask(
-                whisper.SPEC, tensors, lambda i, answer: told.put(i, whisper.decode(answer))
+                whisper.SPEC,
+                cut,
+                lambda chunk: whisper.encode(chunk.samples, options),
+                lambda i, answer: told.put(i, whisper.decode(answer)),
             )
             return [whisper.decode(answer) for answer in answers]
 
@@ -90,13 +92,12 @@ class Branches:
             told.put(index, transcript)
         return transcripts
 
-    async def embed(self, windows: Sequence[diarization.Window]) -> NDArray[np.float32]:
+    async def embed(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Embeddings of at least one window, shape (len(windows), dim)."""
 
         async def compute() -> NDArray[np.float32]:
             batches = _batches(windows)
-            tensors = [speaker_embedding.encode(batch) for batch in batches]
-            answers = await self._ask(speaker_embedding.SPEC, tensors)
+            answers = await self._ask(speaker_embedding.SPEC, batches, speaker_embedding.encode)
             pairs = zip(answers, batches, strict=True)
             return np.concatenate([speaker_embedding.decode(a, batch) for a, batch in pairs])
 
@@ -105,7 +106,7 @@ class Branches:
     async def hear(self, windows: Sequence[Window], num_labels: int) -> list[HeardWindow]:
         async def compute() -> NDArray[np.float32]:
             batches = _batches(windows)
-            answers = await self._ask(emotion.SPEC, [emotion.encode(batch) for batch in batches])
+            answers = await self._ask(emotion.SPEC, batches, emotion.encode)
             pairs = zip(answers, batches, strict=True)
             heard = [h for a, batch in pairs for h in emotion.decode(a, batch, num_labels)]
             return np.stack([h.probabilities for h in heard])
@@ -118,20 +119,23 @@ class Branches:
     async def _ask(
         self,
         spec: ModelSpec,
-        requests: Sequence[Tensors],
+        items: Sequence[T],
+        encode: Callable[[T], Tensors],
         on_answer: Callable[[int, Tensors], None] | None = None,
     ) -> list[Tensors]:
+        """One answer an item; its tensors are made when it is its turn, for they may be many."""
         free = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
 
-        async def ask(index: int, tensors: Tensors) -> Tensors:
+        async def ask(index: int, item: T) -> Tensors:
             async with free:
+                tensors = await asyncio.to_thread(encode, item)
                 left_s = self.deadline - time.monotonic()
                 answer = await self._triton.infer(spec, tensors, timeout_s=left_s)
             if on_answer is not None:
                 on_answer(index, answer)
             return answer
 
-        return list(await together(*(ask(i, tensors) for i, tensors in enumerate(requests))))
+        return list(await together(*(ask(i, item) for i, item in enumerate(items))))
 
 
 class _InOrder(Generic[T]):

@@ -18,11 +18,11 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 import orjson
 import structlog
-from numpy.typing import NDArray
 
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
 from api.errors import DeadlineExceeded
+from api.types import Waveform
 
 T = TypeVar("T")
 
@@ -69,9 +69,12 @@ class Found(Generic[T]):
         return self.outcome != "miss"
 
 
-def samples_digest(samples: NDArray[np.float32]) -> str:
-    """sha256 of the samples, float32 little-endian, shape (num_samples,); frees the GIL."""
-    return hashlib.sha256(np.ascontiguousarray(samples, dtype="<f4").data).hexdigest()
+def samples_digest(waveform: Waveform) -> str:
+    """sha256 of the samples, float32 little-endian, wherever they lie; frees the GIL."""
+    digest = hashlib.sha256()
+    for block in waveform.blocks():
+        digest.update(np.ascontiguousarray(block, dtype="<f4").data)
+    return digest.hexdigest()
 
 
 def stage_key(stage: str, digest: str, release: str, options: object) -> str:

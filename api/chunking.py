@@ -47,12 +47,14 @@ class Chunk:
     """One decoding window: `pieces` of the recording, joined in order without overlap."""
 
     pieces: tuple[Piece, ...]
-    _recording: NDArray[np.float32] = field(repr=False, compare=False)
+    _recording: Waveform = field(repr=False, compare=False)
 
     @property
     def samples(self) -> NDArray[np.float32]:
-        """The chunk's audio: float32, shape (n,), in [-1, 1], 16 kHz; cut anew at each call."""
-        parts = [self._recording[p.source_start : p.source_start + p.length] for p in self.pieces]
+        """The chunk's audio: float32, shape (n,), in [-1, 1], 16 kHz; read anew at each call."""
+        parts = [
+            self._recording.read(p.source_start, p.source_start + p.length) for p in self.pieces
+        ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     @property
@@ -100,7 +102,7 @@ def chunks(
     """Cut a recording into chunks that hold every speech region's samples exactly once, in order.
 
     Args:
-        waveform: the recording; the chunks refer to its samples and copy nothing.
+        waveform: the recording; the chunks refer to it and copy nothing.
         regions: its speech, in order and without overlap; what lies outside it is ignored.
         max_s: longest chunk, in seconds, at least 1.
 
@@ -112,8 +114,8 @@ def chunks(
     max_samples = int(max_s * SAMPLE_RATE_HZ)
     spans: list[_Span] = []
     for span in _spans(waveform, regions):
-        spans.extend(_split(waveform.samples, span, max_samples))
-    return [Chunk(_pieces(group), waveform.samples) for group in _groups(spans, max_samples)]
+        spans.extend(_split(waveform, span, max_samples))
+    return [Chunk(_pieces(group), waveform) for group in _groups(spans, max_samples)]
 
 
 def _spans(waveform: Waveform, regions: Sequence[Region]) -> list[_Span]:
@@ -124,27 +126,28 @@ def _spans(waveform: Waveform, regions: Sequence[Region]) -> list[_Span]:
             raise ValueError("Speech regions must be in order and must not overlap")
         previous_end = region.end
         start = round(region.start * SAMPLE_RATE_HZ)
-        end = min(round(region.end * SAMPLE_RATE_HZ), len(waveform.samples))
+        end = min(round(region.end * SAMPLE_RATE_HZ), waveform.num_samples)
         if start < end:
             spans.append(_Span(start, end))
     return spans
 
 
-def _split(samples: NDArray[np.float32], span: _Span, max_samples: int) -> list[_Span]:
+def _split(waveform: Waveform, span: _Span, max_samples: int) -> list[_Span]:
     """Split speech longer than a chunk at its quietest points."""
     parts: list[_Span] = []
     start = span.start
     while span.end - start > max_samples:
-        cut = _quietest(samples, start + 2 * max_samples // 3, start + max_samples)
+        cut = _quietest(waveform, start + 2 * max_samples // 3, start + max_samples)
         parts.append(_Span(start, cut))
         start = cut
     return [*parts, _Span(start, span.end)]
 
 
-def _quietest(samples: NDArray[np.float32], first: int, last: int) -> int:
+def _quietest(waveform: Waveform, first: int, last: int) -> int:
     """Position between two where 50 ms around it have the least energy."""
     count = (last - first) // _ENERGY_FRAME_SAMPLES
-    frames = samples[first : first + count * _ENERGY_FRAME_SAMPLES].reshape(count, -1)
+    stretch = waveform.read(first, first + count * _ENERGY_FRAME_SAMPLES)
+    frames = stretch.reshape(count, _ENERGY_FRAME_SAMPLES)
     energy = np.square(frames).sum(axis=1)
     smooth = np.convolve(energy, np.ones(_ENERGY_SMOOTHING_FRAMES), mode="valid")
     centre = int(np.argmin(smooth)) + _ENERGY_SMOOTHING_FRAMES / 2

@@ -125,6 +125,7 @@ async def _open_parts(
             max_in_flight=settings.max_concurrent_requests,
             timeout_s=settings.request_timeout,
             max_duration_s=settings.max_audio_length,
+            recordings=_scratch_folder(settings),
         )
         parts = StreamParts(
             recognizer=Recognizer(triton, manifests, settings.request_timeout),
@@ -156,6 +157,13 @@ async def _open_parts(
             Catalog.of(manifests["whisper"]),
             time.monotonic(),
         )
+
+
+def _scratch_folder(settings: Settings) -> Path:
+    """Where the samples of long recordings lie while they are analysed."""
+    folder = settings.data_dir / "recordings"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 async def _open_store(stack: contextlib.AsyncExitStack, settings: Settings) -> AnalysisStore:

@@ -92,7 +92,7 @@ class Pipeline:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
         """
         timings = dict(timings_ms or {})
-        digest = await self._run(samples_digest, waveform.samples)
+        digest = await self._run(samples_digest, waveform)
         kept = Kept(self._cache, digest, self._fingerprints, deadline, timings)
         regions = await self._find_speech(kept, waveform, options)
         cut = await self._run(lambda: chunks(waveform, regions, max_s=self._chunk_s))
@@ -133,10 +133,10 @@ class Pipeline:
             InvalidOption: nobody speaks in it.
         """
         waveform = reference.waveform
-        digest = await self._run(samples_digest, waveform.samples)
+        digest = await self._run(samples_digest, waveform)
         kept = Kept(self._cache, digest, self._fingerprints, deadline, {})
         regions = await self._find_speech(kept, waveform, AnalysisOptions())
-        windows = diarization.windows(waveform.samples, regions)
+        windows = diarization.windows(waveform, regions)
         if not windows:
             raise InvalidOption("A speaker's reference holds no speech", speaker=reference.name)
         embeddings = await Branches(self._triton, kept, deadline).embed(windows)
@@ -151,7 +151,7 @@ class Pipeline:
         references: Sequence[VoiceReference],
     ) -> Sequence[Turn]:
         voices = await together(*(self._hear_voice(r, branches.deadline) for r in references))
-        windows = diarization.windows(waveform.samples, regions) if options.diarize else []
+        windows = diarization.windows(waveform, regions) if options.diarize else []
         if not windows:
             return []
         embeddings = await branches.embed(windows)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from api import audio
@@ -29,7 +30,9 @@ class AnalysisService:
         max_in_flight: int,
         timeout_s: float,
         max_duration_s: float,
+        recordings: Path,
     ) -> None:
+        """`recordings`: where the samples of long recordings lie while they are analysed."""
         self._pipeline = pipeline
         self._store = store
         self._executor = executor
@@ -37,6 +40,7 @@ class AnalysisService:
         self._max_in_flight = max_in_flight
         self._timeout_s = timeout_s
         self._max_duration_s = max_duration_s
+        self._recordings = recordings
         self._in_flight = 0
 
     async def analyze(
@@ -62,7 +66,8 @@ class AnalysisService:
     async def decode(self, data: bytes, *, max_duration_s: float) -> Waveform:
         """Decode a recording that goes along with another; raises as `audio.decode`."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._executor, lambda: audio.decode(data, max_duration_s=max_duration_s)
+            self._executor,
+            lambda: audio.decode(data, max_duration_s=max_duration_s, folder=self._recordings),
         )
 
     async def analyze_waveform(self, waveform: Waveform, options: AnalysisOptions) -> Analysis:

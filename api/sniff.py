@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
 from api.errors import InvalidAudio, UnsupportedAudioFormat
 
 SUPPORTED = "WAV, MP3, FLAC, OGG (Opus, Vorbis), M4A/MP4 (AAC, ALAC), AAC and WebM/Matroska"
@@ -30,16 +32,18 @@ _REFUSED_SIGNATURES = (
 """First bytes of media that is told apart from "not audio" (415 rather than 400)."""
 
 
-def sniff(data: bytes) -> str:
+def sniff(file: BinaryIO) -> str:
     """Name of the container that the first bytes show: one of wav, mp3, flac, ogg, mp4, webm, aac.
+
+    The file is left wherever that took it.
 
     Raises:
         InvalidAudio: no bytes, or bytes that are no audio known to us.
         UnsupportedAudioFormat: a known kind of media that isn't decoded here.
     """
-    if not data:
+    head = file.read(64)
+    if not head:
         raise InvalidAudio("The upload is empty", file="No bytes were received")
-    head = data[:64]
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         if head[8:12] == b"WAVE":
             return "wav"
@@ -50,7 +54,7 @@ def sniff(data: bytes) -> str:
         return "webm"
     if head[4:8] in _MP4_BOXES:
         return "mp4"
-    elementary = _sniff_elementary(data)
+    elementary = _sniff_elementary(file, head)
     if elementary:
         return elementary
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -60,10 +64,11 @@ def sniff(data: bytes) -> str:
     raise InvalidAudio("Invalid audio format", format=f"Only {SUPPORTED}")
 
 
-def _sniff_elementary(data: bytes) -> str | None:
+def _sniff_elementary(file: BinaryIO, head: bytes) -> str | None:
     """FLAC, ADTS AAC or MPEG audio, behind an ID3v2 tag or not; None for anything else."""
-    start = _id3_size(data)
-    head = data[start : start + 4]
+    start = _id3_size(head)
+    file.seek(start)
+    head = file.read(4)
     if head == b"fLaC":
         return "flac"
     if len(head) == 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
@@ -76,11 +81,11 @@ def _sniff_elementary(data: bytes) -> str | None:
     return "mp3" if start else None
 
 
-def _id3_size(data: bytes) -> int:
+def _id3_size(head: bytes) -> int:
     """Bytes of a leading ID3v2 tag, header included (id3.org, ID3v2.4.0 structure, section 3.1)."""
-    if len(data) < 10 or data[:3] != b"ID3":
+    if len(head) < 10 or head[:3] != b"ID3":
         return 0
     size = 0
-    for byte in data[6:10]:
+    for byte in head[6:10]:
         size = size << 7 | byte & 0x7F
     return size + 10

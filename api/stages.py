@@ -15,6 +15,7 @@ from api.cache import Stage
 from api.chunking import Chunk
 from api.services import emotion, speaker_embedding, whisper
 from api.services.whisper import Transcript
+from api.services.windows import Window
 from api.types import Region
 
 _REGIONS = TypeAdapter(list[Region])
@@ -57,6 +58,6 @@ def chunk_layout(chunks: Sequence[Chunk]) -> list[Any]:
     return [[(p.chunk_start, p.source_start, p.length) for p in c.pieces] for c in chunks]
 
 
-def window_layout(windows: Sequence[Any]) -> list[tuple[float, float, int]]:
+def window_layout(windows: Sequence[Window]) -> list[tuple[float, float, int]]:
     """Which stretch each window stands for: part of the window models' keys."""
-    return [(w.start_s, w.end_s, len(w.samples)) for w in windows]
+    return [(w.start_s, w.end_s, w.num_samples) for w in windows]

@@ -5,6 +5,7 @@ All times are seconds from the start of the recording, as floats.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Literal
@@ -12,8 +13,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from api.sample_file import SampleFile
+
 SAMPLE_RATE_HZ = 16_000
 """Rate of every model's input: Whisper, wav2vec2-base and ECAPA-TDNN are all trained at 16 kHz."""
+
+BLOCK_SAMPLES = 2**20
+"""65 s and 4 MB: what a pass over a whole recording holds at once."""
 
 Task = Literal["transcribe", "translate"]
 
@@ -28,22 +34,40 @@ class AudioInfo:
     channels: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Waveform:
-    """Mono audio: `samples` float32, shape (num_samples,), in [-1, 1], at 16 kHz."""
+    """Mono audio: float32, shape (num_samples,), in [-1, 1], at 16 kHz; in memory or on disk.
 
-    samples: NDArray[np.float32]
+    It may be hours long: take a stretch of it, or pass over it block by block.
+    """
+
+    _samples: NDArray[np.float32] | SampleFile = field(repr=False)
     info: AudioInfo | None = None
 
     @property
+    def num_samples(self) -> int:
+        return len(self._samples)
+
+    @property
     def duration_s(self) -> float:
-        return len(self.samples) / SAMPLE_RATE_HZ
+        return self.num_samples / SAMPLE_RATE_HZ
+
+    def read(self, first: int, last: int) -> NDArray[np.float32]:
+        """Samples `first` up to, not including, `last`, clipped to the recording, shape (n,).
+
+        A view of what lies in memory; from disk a copy, so not to be called on the event loop.
+        """
+        first = max(0, first)
+        return self._samples[first : max(first, last)]
 
     def cut(self, start_s: float, end_s: float) -> NDArray[np.float32]:
-        """Samples between two times, clipped to the recording; a view, shape (n,)."""
-        first = max(0, round(start_s * SAMPLE_RATE_HZ))
-        last = min(len(self.samples), round(end_s * SAMPLE_RATE_HZ))
-        return self.samples[first : max(first, last)]
+        """Samples between two times, as `read`."""
+        return self.read(round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ))
+
+    def blocks(self, num_samples: int = BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
+        """The whole recording in order, `num_samples` at a time; the last block may be shorter."""
+        for first in range(0, self.num_samples, num_samples):
+            yield self.read(first, first + num_samples)
 
 
 @dataclass(frozen=True)

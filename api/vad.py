@@ -165,31 +165,29 @@ class VoiceActivityDetector:
         """
         settings = settings or self.settings
         tracker = SpeechTracker(settings)
-        spans = [tracker.push(p) for p in self.probabilities(waveform.samples).tolist()]
+        spans = [tracker.push(p) for p in self.probabilities(waveform).tolist()]
         spans.append(tracker.finish())
         return _padded([span for span in spans if span], waveform.duration_s, settings)
 
-    def probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def probabilities(self, waveform: Waveform) -> NDArray[np.float32]:
         """Probability of speech per 32 ms of a whole recording; a very quiet one is raised first.
 
-        Args:
-            samples: float32, shape (num_samples,), in [-1, 1], 16 kHz.
+        Two passes over the recording, block by block.
 
         Returns:
             float32, shape (ceil(num_samples / 512),), in [0, 1]; the last frame is filled up.
         """
         state = VadState.initial()
-        gain = _gain(samples)
-        blocks: list[NDArray[np.float32]] = []
-        step = _BLOCK_FRAMES * FRAME_SAMPLES
-        for start in range(0, len(samples), step):
-            block = samples[start : start + step] * gain
+        gain = _gain(waveform)
+        found: list[NDArray[np.float32]] = []
+        for samples in waveform.blocks(_BLOCK_FRAMES * FRAME_SAMPLES):
+            block = samples * gain
             missing = -len(block) % FRAME_SAMPLES
             if missing:
                 block = np.pad(block, (0, missing), mode="edge")
             probabilities, state = self.advance(state, block)
-            blocks.append(probabilities)
-        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+            found.append(probabilities)
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def advance(
         self, state: VadState, samples: NDArray[np.float32]
@@ -219,9 +217,9 @@ class VoiceActivityDetector:
         return probabilities, VadState(tail, heard[-_CONTEXT_SAMPLES:].copy(), hidden, cell)
 
 
-def _gain(samples: NDArray[np.float32]) -> np.float32:
+def _gain(waveform: Waveform) -> np.float32:
     """Factor that brings a very quiet recording up to where the network hears well; else 1."""
-    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
+    peak = max((max(b.max(), -b.min()) for b in waveform.blocks()), default=0.0)
     return np.float32(np.clip(_QUIET_PEAK / max(peak, 1e-9), 1.0, _MAX_GAIN))
 
 

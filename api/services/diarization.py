@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE, cluster, unit_rows
-from api.types import SAMPLE_RATE_HZ, Region, Segment, Turn, Word
+from api.services.windows import Window
+from api.types import SAMPLE_RATE_HZ, Region, Segment, Turn, Waveform, Word
 
 WINDOW_S = 1.5
 HOP_S = 0.75
@@ -37,46 +38,27 @@ _SNAP_DB = 10.0
 _LEVEL_FRAMES = 5
 
 
-@dataclass(frozen=True)
-class Window:
-    """A stretch of speech as the embedding model takes it.
-
-    Attributes:
-        start_s, end_s: what it covers, seconds from the start of the recording.
-        samples: float32, shape (24000,); a view of the recording where the speech is long enough,
-            else the stretch repeated.
-    """
-
-    start_s: float
-    end_s: float
-    samples: NDArray[np.float32]
-
-    @property
-    def centre_s(self) -> float:
-        return (self.start_s + self.end_s) / 2
-
-
-def windows(samples: NDArray[np.float32], regions: Sequence[Region]) -> list[Window]:
+def windows(waveform: Waveform, regions: Sequence[Region]) -> list[Window]:
     """Cut speech regions into windows of 1.5 s every 0.75 s, the last one flush with the end.
 
     Regions with less than 0.3 s between them are cut as one. A region shorter than a window is
     repeated until it fills one, so that no silence and nobody else gets into its embedding.
 
     Args:
-        samples: float32, shape (num_samples,), 16 kHz.
+        waveform: the recording; the windows refer to it and copy nothing.
         regions: sorted and not overlapping, in seconds.
     """
     found: list[Window] = []
     for region in _merge(regions):
         first = max(0, round(region.start * SAMPLE_RATE_HZ))
-        last = min(len(samples), round(region.end * SAMPLE_RATE_HZ))
+        last = min(waveform.num_samples, round(region.end * SAMPLE_RATE_HZ))
         if last - first >= WINDOW_SAMPLES:
             starts = list(range(first, last - WINDOW_SAMPLES + 1, _HOP_SAMPLES))
             if starts[-1] + WINDOW_SAMPLES < last:
                 starts.append(last - WINDOW_SAMPLES)
-            found += [_window(samples, start, start + WINDOW_SAMPLES) for start in starts]
+            found += [_window(waveform, start, start + WINDOW_SAMPLES) for start in starts]
         elif last > first:
-            found.append(_window(samples, first, last))
+            found.append(_window(waveform, first, last))
     return found
 
 
@@ -128,7 +110,7 @@ def turns(
 
 
 def diarize(
-    samples: NDArray[np.float32],
+    waveform: Waveform,
     regions: Sequence[Region],
     embed: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     *,
@@ -140,12 +122,12 @@ def diarize(
     """Find who speaks when, given a function that embeds windows.
 
     Args:
-        samples: float32, shape (num_samples,), 16 kHz.
+        waveform: the recording.
         regions: where anybody speaks, sorted and not overlapping.
         embed: takes windows, float32, shape (n, 24000); returns embeddings, shape (n, dim).
         num_speakers, min_speakers, max_speakers, same_speaker_cosine: see :func:`cluster`.
     """
-    cut = windows(samples, regions)
+    cut = windows(waveform, regions)
     if not cut:
         return []
     embeddings = embed(np.stack([window.samples for window in cut]))
@@ -203,11 +185,8 @@ def _merge(regions: Sequence[Region]) -> list[Region]:
     return merged
 
 
-def _window(samples: NDArray[np.float32], first: int, last: int) -> Window:
-    stretch = samples[first:last]
-    if len(stretch) < WINDOW_SAMPLES:
-        stretch = np.resize(stretch, WINDOW_SAMPLES)
-    return Window(first / SAMPLE_RATE_HZ, last / SAMPLE_RATE_HZ, stretch)
+def _window(waveform: Waveform, first: int, last: int) -> Window:
+    return Window(first / SAMPLE_RATE_HZ, last / SAMPLE_RATE_HZ, WINDOW_SAMPLES, waveform)
 
 
 def _similarities_to_speakers(
@@ -254,7 +233,8 @@ def _at_pauses(
 def _quietest(moment_s: float, reach_s: float, around: Window) -> float:
     """The best moment for a change of speaker: quiet, and not far; `around` covers it."""
     frame = round(_FRAME_S * SAMPLE_RATE_HZ)
-    power = np.square(around.samples[: len(around.samples) // frame * frame]).reshape(-1, frame)
+    samples = around.samples
+    power = np.square(samples[: len(samples) // frame * frame]).reshape(-1, frame)
     smooth = np.convolve(power.mean(axis=1), np.full(_LEVEL_FRAMES, 1 / _LEVEL_FRAMES), "same")
     moments_s = around.start_s + (np.arange(len(smooth)) + 0.5) * _FRAME_S
     away_s = np.abs(moments_s - moment_s)

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.services import emotion, speaker_embedding, whisper
-from api.services.diarization import Window as VoiceWindow
 from api.services.whisper import Transcript
 from api.services.windows import Window, fill
 from api.tensors import ModelSpec, Tensors, TensorSpec
-from api.types import SAMPLE_RATE_HZ, AnalysisOptions
+from api.types import SAMPLE_RATE_HZ, AnalysisOptions, Waveform
 
 EMOTION_AUDIO = TensorSpec("EMOTION_AUDIO", "FP32", (-1,))
 SPEAKER_AUDIO = TensorSpec("SPEAKER_AUDIO", "FP32", (-1,))
@@ -69,7 +68,7 @@ def decode(tensors: Tensors, num_labels: int) -> HeardUtterance:
     Raises:
         InferenceError: a part of the answer can't be read.
     """
-    whole = np.zeros(0, dtype=np.float32)
-    (heard,) = emotion.decode(tensors, [Window(0.0, 0.0, whole)], num_labels)
-    (embedding,) = speaker_embedding.decode(tensors, [VoiceWindow(0.0, 0.0, whole)])
+    whole = Window(0.0, 0.0, 0, Waveform(np.zeros(0, dtype=np.float32)))
+    (heard,) = emotion.decode(tensors, [whole], num_labels)
+    (embedding,) = speaker_embedding.decode(tensors, [whole])
     return HeardUtterance(whisper.decode(tensors), heard.probabilities, embedding)

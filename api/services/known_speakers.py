@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.services.clustering import unit_rows
-from api.services.diarization import Window
+from api.services.windows import Window
 from api.types import Turn
 
 SAME_VOICE = 0.8

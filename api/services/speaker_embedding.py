@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.errors import InferenceError
-from api.services.diarization import Window
+from api.services.windows import Window
 from api.tensors import ModelSpec, Tensors, TensorSpec
 
 AUDIO = TensorSpec("AUDIO", "FP32", (-1,))

@@ -7,7 +7,7 @@ and lets Triton's dynamic batcher merge the windows of every request in flight.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,21 @@ MERGE_GAP_S = 0.3
 
 @dataclass(frozen=True)
 class Window:
-    """`samples`: float32, shape (window_samples,); the stretch of the recording it stands for."""
+    """A stretch of the recording, as a model hears it: repeated until it fills `num_samples`."""
 
     start_s: float
     end_s: float
-    samples: NDArray[np.float32]
+    num_samples: int
+    _recording: Waveform = field(repr=False, compare=False)
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """float32, shape (num_samples,); read anew at each call."""
+        return fill(self._recording.cut(self.start_s, self.end_s), self.num_samples)
+
+    @property
+    def centre_s(self) -> float:
+        return (self.start_s + self.end_s) / 2
 
 
 def cover(
@@ -35,13 +45,12 @@ def cover(
     Regions closer than `MERGE_GAP_S` are taken as one. The last window of a region ends with it;
     a region shorter than a window is repeated until it fills one, which keeps its statistics.
     """
-    windows = []
-    for region in merge(regions, MERGE_GAP_S):
-        for start in _starts(region, window_s, hop_s):
-            end = min(start + window_s, region.end)
-            samples = fill(waveform.cut(start, end), round(window_s * SAMPLE_RATE_HZ))
-            windows.append(Window(start, end, samples))
-    return windows
+    num_samples = round(window_s * SAMPLE_RATE_HZ)
+    return [
+        Window(start, min(start + window_s, region.end), num_samples, waveform)
+        for region in merge(regions, MERGE_GAP_S)
+        for start in _starts(region, window_s, hop_s)
+    ]
 
 
 def merge(regions: Sequence[Region], gap_s: float) -> list[Region]:
@@ -59,7 +68,7 @@ def fill(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
     """Cut or repeat a stretch of audio to `num_samples`; silence stays silence."""
     if len(samples) == 0:
         return np.zeros(num_samples, dtype=np.float32)
-    return np.resize(samples, num_samples)
+    return samples if len(samples) == num_samples else np.resize(samples, num_samples)
 
 
 def _starts(region: Region, window_s: float, hop_s: float) -> list[float]:

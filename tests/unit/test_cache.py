@@ -17,7 +17,7 @@ from api.cache_memory import MemoryCache
 from api.cache_redis import RETRY_S, Breaker
 from api.errors import DeadlineExceeded, InferenceError
 from api.services.whisper import Transcript
-from api.types import Region, Segment, TokenLogprob, Word
+from api.types import Region, Segment, TokenLogprob, Waveform, Word
 
 WORDS: Stage[list[str]] = Stage("words", orjson.dumps, orjson.loads)
 
@@ -237,7 +237,7 @@ def test_the_key_depends_on_all_that_the_value_does() -> None:
     samples = np.linspace(-1, 1, 1000, dtype=np.float32)
     other = samples.copy()
     other[500] = np.nextafter(other[500], np.float32(1))
-    digests = samples_digest(samples), samples_digest(other)
+    digests = samples_digest(Waveform(samples)), samples_digest(Waveform(other))
     keys = {
         stage_key(stage, digest, release, options)
         for stage in ("whisper", "emotion")
@@ -251,7 +251,8 @@ def test_the_key_depends_on_all_that_the_value_does() -> None:
 
 def test_digests_do_not_depend_on_memory_layout() -> None:
     samples = np.arange(2000, dtype=np.float32)
-    assert samples_digest(samples[::2]) == samples_digest(samples[::2].copy())
+    scattered, dense = Waveform(samples[::2]), Waveform(samples[::2].copy())
+    assert samples_digest(scattered) == samples_digest(dense)
 
 
 def test_each_stage_gives_back_what_it_got() -> None:

@@ -14,14 +14,14 @@ from api.errors import InvalidOption
 from api.services.clustering import cluster
 from api.services.diarization import (
     WINDOW_SAMPLES,
-    Window,
     assign_speakers,
     assign_words,
     diarize,
     turns,
     windows,
 )
-from api.types import SAMPLE_RATE_HZ, Region, Segment, Turn, Word
+from api.services.windows import Window
+from api.types import SAMPLE_RATE_HZ, Region, Segment, Turn, Waveform, Word
 
 
 def voices(counts: list[int], *, cosine: float = 0.5, dim: int = 128, seed: int = 0) -> Any:
@@ -144,7 +144,7 @@ class TestCluster:
 class TestWindows:
     def test_windows_overlap_by_half_and_end_flush(self) -> None:
         samples = np.arange(6 * SAMPLE_RATE_HZ, dtype=np.float32)
-        cut = windows(samples, [Region(1.0, 4.25)])
+        cut = windows(Waveform(samples), [Region(1.0, 4.25)])
         assert [(w.start_s, w.end_s) for w in cut] == [
             (1.0, 2.5),
             (1.75, 3.25),
@@ -157,26 +157,28 @@ class TestWindows:
 
     def test_short_speech_is_repeated_and_not_padded(self) -> None:
         samples = np.arange(2 * SAMPLE_RATE_HZ, dtype=np.float32)
-        (window,) = windows(samples, [Region(1.0, 1.4)])
+        (window,) = windows(Waveform(samples), [Region(1.0, 1.4)])
         assert (window.start_s, window.end_s) == (1.0, 1.4)
         assert window.samples.shape == (WINDOW_SAMPLES,)
         assert set(window.samples) == set(range(16000, 22400))
 
     def test_short_pauses_do_not_break_a_window(self) -> None:
         samples = np.zeros(5 * SAMPLE_RATE_HZ, np.float32)
-        assert len(windows(samples, [Region(0, 0.8), Region(1.0, 1.5), Region(3, 3.5)])) == 2
+        assert (
+            len(windows(Waveform(samples), [Region(0, 0.8), Region(1.0, 1.5), Region(3, 3.5)])) == 2
+        )
 
     def test_speech_beyond_the_recording_is_left_out(self) -> None:
         samples = np.zeros(SAMPLE_RATE_HZ, np.float32)
-        assert windows(samples, [Region(1.2, 3.0)]) == []
-        assert windows(samples, []) == []
+        assert windows(Waveform(samples), [Region(1.2, 3.0)]) == []
+        assert windows(Waveform(samples), []) == []
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.floats(0.02, 3.0), min_size=2, max_size=16))
     def test_every_region_is_covered_by_windows_of_one_size(self, steps: list[float]) -> None:
         regions = regions_from(steps)
         samples = np.zeros(int(regions[-1].end * SAMPLE_RATE_HZ) + 1, np.float32)
-        cut = windows(samples, regions)
+        cut = windows(Waveform(samples), regions)
         assert {len(window.samples) for window in cut} == {WINDOW_SAMPLES}
         for region in regions:
             for moment in np.linspace(region.start + 1e-3, region.end - 1e-3, 5):
@@ -195,7 +197,7 @@ def one_hot(labels: list[int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 class TestTurns:
     def test_a_change_of_speaker_is_drawn_between_the_windows(self) -> None:
         region = Region(0.5, 8.0)
-        cut = windows(np.zeros(9 * SAMPLE_RATE_HZ, np.float32), [region])
+        cut = windows(Waveform(np.zeros(9 * SAMPLE_RATE_HZ, np.float32)), [region])
         found = turns(cut, *one_hot([0] * 5 + [1] * 4), [region])
         assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01"]
         assert found[0].start == 0.5
@@ -204,14 +206,15 @@ class TestTurns:
 
     def test_speakers_are_named_in_the_order_of_speech(self) -> None:
         regions = [Region(0, 2), Region(3, 5), Region(6, 8)]
-        cut = windows(np.zeros(8 * SAMPLE_RATE_HZ, np.float32), regions)
+        cut = windows(Waveform(np.zeros(8 * SAMPLE_RATE_HZ, np.float32)), regions)
         found = turns(cut, *one_hot([5, 5, 2, 2, 5, 5]), regions)
         assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01", "SPEAKER_00"]
 
     def test_a_blip_between_two_windows_is_no_turn(self) -> None:
         """Interpolating between two speakers can brush a third one for a few frames."""
         region = Region(0.0, 3.0)
-        cut = [Window(a, a + 1.5, np.zeros(WINDOW_SAMPLES, np.float32)) for a in (0.0, 0.75, 1.5)]
+        silence = Waveform(np.zeros(48_000, np.float32))
+        cut = [Window(a, a + 1.5, WINDOW_SAMPLES, silence) for a in (0.0, 0.75, 1.5)]
         near_both = np.array([[1, 0, 0.9], [0, 0, 1], [0, 1, 0.9]], dtype=np.float32)
         found = turns(cut, near_both, np.array([0, 2, 1]), [region])
         assert all(turn.duration_s >= 0.5 for turn in found)
@@ -220,13 +223,13 @@ class TestTurns:
         samples = np.random.default_rng(0).standard_normal(8 * SAMPLE_RATE_HZ).astype(np.float32)
         pause_s = 4.6
         samples[int(4.5 * SAMPLE_RATE_HZ) : int(4.7 * SAMPLE_RATE_HZ)] *= 0.01
-        cut = windows(samples, [Region(0.0, 8.0)])
+        cut = windows(Waveform(samples), [Region(0.0, 8.0)])
         found = turns(cut, *one_hot([0] * 6 + [1] * 4), [Region(0.0, 8.0)])
         assert len(found) == 2
         assert abs(found[0].end - pause_s) < 0.1
 
     def test_windows_and_labels_must_match(self) -> None:
-        cut = windows(np.zeros(3 * SAMPLE_RATE_HZ, np.float32), [Region(0, 3)])
+        cut = windows(Waveform(np.zeros(3 * SAMPLE_RATE_HZ, np.float32)), [Region(0, 3)])
         with pytest.raises(ValueError, match="3 windows, 2 embeddings"):
             turns(cut, *one_hot([0, 1]), [Region(0, 3)])
 
@@ -237,7 +240,9 @@ class TestTurns:
     @given(st.lists(st.floats(0.02, 4.0), min_size=2, max_size=20), st.integers(0, 2**16))
     def test_turns_cover_the_regions_and_nothing_else(self, steps: list[float], seed: int) -> None:
         regions = regions_from(steps)
-        cut = windows(np.zeros(int(regions[-1].end * SAMPLE_RATE_HZ) + 1, np.float32), regions)
+        cut = windows(
+            Waveform(np.zeros(int(regions[-1].end * SAMPLE_RATE_HZ) + 1, np.float32)), regions
+        )
         rng = np.random.default_rng(seed)
         labels = rng.integers(0, 3, len(cut))
         labels = np.unique(labels, return_inverse=True)[1]
@@ -263,11 +268,11 @@ class TestDiarize:
             voices = np.median(batch, axis=1).astype(int)
             return np.eye(3)[voices].astype(np.float32)
 
-        found = diarize(samples, regions, embed)
+        found = diarize(Waveform(samples), regions, embed)
         assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01"]
         assert (found[0].start, found[0].end) == (0.0, 4.0)
         assert (found[1].start, found[1].end) == (4.2, 9.2)
-        assert diarize(samples, [], embed) == []
+        assert diarize(Waveform(samples), [], embed) == []
 
 
 SPOKEN = [Turn(0.0, 2.0, "SPEAKER_00"), Turn(2.0, 4.0, "SPEAKER_01"), Turn(6.0, 7.0, "SPEAKER_00")]

@@ -22,8 +22,8 @@ from api.openai.errors import InvalidParameter, UnknownModel
 from api.openai.schemas import TranscriptionRequest, TranslationRequest, parse
 from api.pipeline import OnSegments
 from api.repository import Manifest
-from api.services.diarization import Window
 from api.services.known_speakers import Voice, recognise
+from api.services.windows import Window
 from api.types import (
     Analysis,
     Conversation,
@@ -263,8 +263,11 @@ def voices(*directions: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float32]
     return np.array(directions, np.float32)
 
 
+NOTHING = Waveform(np.zeros(0, np.float32))
+
+
 def windows(count: int) -> list[Window]:
-    return [Window(i, i + 1.0, np.zeros(0, np.float32)) for i in range(count)]
+    return [Window(i, i + 1.0, 0, NOTHING) for i in range(count)]
 
 
 def test_a_stranger_stays_a_stranger() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from api.audio import decode
 from api.types import SAMPLE_RATE_HZ, Region, Waveform
 from api.vad import FRAME_SAMPLES, SpeechTracker, VadSettings, VadState, VoiceActivityDetector
+from tests.waveforms import all_of
 
 ASSETS = Path(__file__).parents[2] / "api" / "assets"
 DATA = Path(__file__).parents[1] / "data"
@@ -28,7 +29,7 @@ def detector() -> VoiceActivityDetector:
 
 def clip(name: str) -> Samples:
     waveform = decode((DATA / f"{name}.wav").read_bytes(), max_duration_s=30)
-    return waveform.samples
+    return all_of(waveform)
 
 
 def noise(count: int, slope: float, seed: int = 0) -> Samples:
@@ -68,9 +69,9 @@ def test_speech_is_found_in_noise(
     detector: VoiceActivityDetector, snr_db: float, slope: float
 ) -> None:
     waveform, truth = conversation(snr_db, slope)
-    found = mask(detector.detect(waveform), len(waveform.samples))
-    speech = mask(truth, len(waveform.samples))
-    surely_none = ~mask(truth, len(waveform.samples), widen_s=0.3)
+    found = mask(detector.detect(waveform), waveform.num_samples)
+    speech = mask(truth, waveform.num_samples)
+    surely_none = ~mask(truth, waveform.num_samples, widen_s=0.3)
     assert (speech & ~found).sum() / speech.sum() < 0.06
     assert not (surely_none & found).any()
 
@@ -97,9 +98,9 @@ def test_an_offset_of_the_sound_card_hides_no_speech(
     detector: VoiceActivityDetector, offset: float
 ) -> None:
     waveform, truth = conversation(10, 0.5)
-    shifted = Waveform(np.float32(0.3) * waveform.samples + np.float32(offset))
-    found = mask(detector.detect(shifted), len(shifted.samples))
-    speech = mask(truth, len(shifted.samples))
+    shifted = Waveform(np.float32(0.3) * all_of(waveform) + np.float32(offset))
+    found = mask(detector.detect(shifted), shifted.num_samples)
+    speech = mask(truth, shifted.num_samples)
     assert (speech & ~found).sum() / speech.sum() < 0.06
 
 
@@ -150,7 +151,7 @@ def test_what_is_no_speech_gives_no_region(
 def test_any_length_gives_one_probability_per_begun_frame(
     detector: VoiceActivityDetector, count: int
 ) -> None:
-    probabilities = detector.probabilities(noise(20_000, 0.5)[:count])
+    probabilities = detector.probabilities(Waveform(noise(20_000, 0.5)[:count]))
     assert probabilities.shape == (-(-count // FRAME_SAMPLES),)
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
     assert detector.detect(Waveform(np.zeros(count, np.float32))) == []
@@ -159,9 +160,9 @@ def test_any_length_gives_one_probability_per_begun_frame(
 def test_a_stream_hears_what_the_file_hears(detector: VoiceActivityDetector) -> None:
     """Frames one by one, in blocks, and the whole recording give the same probabilities."""
     waveform, _ = conversation(20, 0.5)
-    samples = waveform.samples[: len(waveform.samples) // FRAME_SAMPLES * FRAME_SAMPLES]
+    samples = all_of(waveform)[: waveform.num_samples // FRAME_SAMPLES * FRAME_SAMPLES]
     assert len(samples) > 512 * FRAME_SAMPLES  # more than one block of the recording's way
-    whole = detector.probabilities(samples)
+    whole = detector.probabilities(Waveform(samples))
     for frames_at_once in (1, 7):
         state, heard = VadState.initial(), []
         for start in range(0, len(samples), frames_at_once * FRAME_SAMPLES):
