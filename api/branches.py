@@ -18,6 +18,7 @@ from api.services import emotion, speaker_embedding, whisper
 from api.services.emotion import HeardWindow
 from api.services.whisper import Transcript
 from api.services.windows import Window
+from api.serving import ServedModels
 from api.tensors import ModelSpec, Tensors
 from api.triton import TritonClient
 from api.types import AnalysisOptions
@@ -61,8 +62,11 @@ class Kept:
 class Branches:
     """One analysis' requests to Triton: bounded in number, all under one deadline, all cached."""
 
-    def __init__(self, triton: TritonClient, kept: Kept, deadline: float) -> None:
+    def __init__(
+        self, triton: TritonClient, served: ServedModels, kept: Kept, deadline: float
+    ) -> None:
         self._triton = triton
+        self.served = served
         self.deadline = deadline
         self.kept = kept
 
@@ -103,7 +107,9 @@ class Branches:
 
         return await self.kept.get(stages.SPEAKER_EMBEDDING, stages.window_layout(windows), compute)
 
-    async def hear(self, windows: Sequence[Window], num_labels: int) -> list[HeardWindow]:
+    async def hear(self, windows: Sequence[Window]) -> list[HeardWindow]:
+        num_labels = len(self.served.emotion_labels)
+
         async def compute() -> NDArray[np.float32]:
             batches = _batches(windows)
             answers = await self._ask(emotion.SPEC, batches, emotion.encode)
@@ -125,12 +131,13 @@ class Branches:
     ) -> list[Tensors]:
         """One answer an item; its tensors are made when it is its turn, for they may be many."""
         free = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
+        version = self.served.version(spec.name)
 
         async def ask(index: int, item: T) -> Tensors:
             async with free:
                 tensors = await asyncio.to_thread(encode, item)
                 left_s = self.deadline - time.monotonic()
-                answer = await self._triton.infer(spec, tensors, timeout_s=left_s)
+                answer = await self._triton.infer(spec, tensors, version=version, timeout_s=left_s)
             if on_answer is not None:
                 on_answer(index, answer)
             return answer

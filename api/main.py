@@ -29,12 +29,12 @@ from api.errors import ConfigurationError, StoreUnavailable
 from api.logging import configure_logging
 from api.metrics import Metrics
 from api.middleware import RequestContext, UploadLimit, install_error_handlers
-from api.openai.catalog import Catalog
 from api.pipeline import Pipeline
 from api.probe import HealthMonitor
 from api.repository import seed, serving_manifests
 from api.schemas import BUNDLED_NOTE
 from api.service import AnalysisService
+from api.serving import ServedModels, Serving
 from api.settings import PROJECT_ROOT, Settings, load_settings
 from api.store.analyses import AnalysisStore
 from api.store.database import Database
@@ -101,10 +101,9 @@ async def _open_parts(
     settings: Settings, triton_url: str, figures: Metrics
 ) -> AsyncIterator[AppState]:
     """The composition root: opens everything in order, closes it in reverse."""
-    manifests = serving_manifests(settings.repository_dir)
-    releases = {name: manifest.release for name, manifest in manifests.items()}
-    figures.describe_models(releases)
-    for name, release in releases.items():
+    serving = Serving(ServedModels.of(serving_manifests(settings.repository_dir)))
+    figures.describe_models(serving.stable.releases)
+    for name, release in serving.stable.releases.items():
         if release.bundled:
             log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
     async with contextlib.AsyncExitStack() as stack:
@@ -118,7 +117,7 @@ async def _open_parts(
         store = await _open_store(stack, settings)
         detector = VoiceActivityDetector()
         service = AnalysisService(
-            Pipeline(triton, detector, manifests, executor, cache),
+            Pipeline(triton, detector, serving, executor, cache),
             store,
             executor,
             figures,
@@ -128,7 +127,8 @@ async def _open_parts(
             recordings=_scratch_folder(settings),
         )
         parts = StreamParts(
-            recognizer=Recognizer(triton, manifests, settings.request_timeout),
+            recognizer=Recognizer(triton, settings.request_timeout),
+            serving=serving,
             service=service,
             detector=detector,
             executor=executor,
@@ -153,8 +153,7 @@ async def _open_parts(
             store,
             monitor,
             figures,
-            releases,
-            Catalog.of(manifests["whisper"]),
+            serving,
             time.monotonic(),
         )
 

@@ -15,13 +15,13 @@ from api.branches import Branches, Kept, timed, together
 from api.cache import StageCache, samples_digest
 from api.chunking import chunks
 from api.errors import InvalidOption
-from api.repository import Manifest
 from api.services import diarization, known_speakers
-from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE, cluster
+from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
 from api.services.known_speakers import Voice
 from api.services.whisper import Transcript
 from api.services.windows import cover
+from api.serving import ServedModels, Serving
 from api.triton import TritonClient
 from api.types import (
     Analysis,
@@ -48,7 +48,7 @@ class Pipeline:
         self,
         triton: TritonClient,
         detector: VoiceActivityDetector,
-        manifests: Mapping[str, Manifest],
+        serving: Serving,
         executor: Executor,
         cache: StageCache,
     ) -> None:
@@ -56,17 +56,7 @@ class Pipeline:
         self._detector = detector
         self._executor = executor
         self._cache = cache
-        self._fingerprints = {name: m.fingerprint for name, m in manifests.items()}
-        self._fingerprints[stages.VAD.name] = VAD_RELEASE
-        self._releases = {name: m.release for name, m in manifests.items()}
-        self._labels: list[str] = manifests["emotion"].content["labels"]
-        self._chunk_s = float(manifests["whisper"].content["chunk_s"])
-        self._emotion_window_s = float(manifests["emotion"].content["window_s"])
-        self._same_speaker_cosine = float(
-            manifests["speaker_embedding"].content.get(
-                "same_speaker_cosine", DEFAULT_SAME_SPEAKER_COSINE
-            )
-        )
+        self._serving = serving
 
     async def analyze(
         self,
@@ -77,6 +67,7 @@ class Pipeline:
         timings_ms: Mapping[str, float] | None = None,
         references: Sequence[VoiceReference] = (),
         on_segments: OnSegments | None = None,
+        served: ServedModels | None = None,
     ) -> Analysis:
         """Find speech, then words, speakers and emotions at once, and put them together.
 
@@ -87,16 +78,18 @@ class Pipeline:
             timings_ms: what came before, by stage; ends up in the answer.
             references: speakers with these voices go by these names.
             on_segments: hears the words while the rest is still under way.
+            served: the releases that answer; None lets the recording itself decide.
 
         Raises:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
         """
         timings = dict(timings_ms or {})
         digest = await self._run(samples_digest, waveform)
-        kept = Kept(self._cache, digest, self._fingerprints, deadline, timings)
+        served = served or self._serving.choose(digest)
+        kept = self._kept(digest, served, deadline, timings)
         regions = await self._find_speech(kept, waveform, options)
-        cut = await self._run(lambda: chunks(waveform, regions, max_s=self._chunk_s))
-        branches = Branches(self._triton, kept, deadline)
+        cut = await self._run(lambda: chunks(waveform, regions, max_s=served.chunk_s))
+        branches = Branches(self._triton, served, kept, deadline)
 
         def on_transcript(index: int, transcript: Transcript) -> None:
             if on_segments is not None:
@@ -107,10 +100,17 @@ class Pipeline:
             self._diarize(branches, waveform, regions, options, references),
             self._hear_emotions(branches, waveform, regions, options),
         )
-        found = Findings(regions, cut, transcripts, turns, heard, self._labels)
+        found = Findings(regions, cut, transcripts, turns, heard, served.emotion_labels)
         with timed(timings, "assembly"):
-            analysis = assemble(uuid4().hex, waveform, options, found, self._releases, timings)
+            releases = dict(served.releases)
+            analysis = assemble(uuid4().hex, waveform, options, found, releases, timings)
         return replace(analysis, cache=kept.outcomes)
+
+    def _kept(
+        self, digest: str, served: ServedModels, deadline: float, timings_ms: dict[str, float]
+    ) -> Kept:
+        fingerprints = {**served.fingerprints, stages.VAD.name: VAD_RELEASE}
+        return Kept(self._cache, digest, fingerprints, deadline, timings_ms)
 
     async def _find_speech(
         self, kept: Kept, waveform: Waveform, options: AnalysisOptions
@@ -126,7 +126,9 @@ class Pipeline:
             lambda: self._run(self._detector.detect, waveform, settings),
         )
 
-    async def _hear_voice(self, reference: VoiceReference, deadline: float) -> Voice:
+    async def _hear_voice(
+        self, reference: VoiceReference, served: ServedModels, deadline: float
+    ) -> Voice:
         """The voice in a reference.
 
         Raises:
@@ -134,12 +136,12 @@ class Pipeline:
         """
         waveform = reference.waveform
         digest = await self._run(samples_digest, waveform)
-        kept = Kept(self._cache, digest, self._fingerprints, deadline, {})
+        kept = self._kept(digest, served, deadline, {})
         regions = await self._find_speech(kept, waveform, AnalysisOptions())
         windows = diarization.windows(waveform, regions)
         if not windows:
             raise InvalidOption("A speaker's reference holds no speech", speaker=reference.name)
-        embeddings = await Branches(self._triton, kept, deadline).embed(windows)
+        embeddings = await Branches(self._triton, served, kept, deadline).embed(windows)
         return Voice.of(embeddings)
 
     async def _diarize(
@@ -150,7 +152,10 @@ class Pipeline:
         options: AnalysisOptions,
         references: Sequence[VoiceReference],
     ) -> Sequence[Turn]:
-        voices = await together(*(self._hear_voice(r, branches.deadline) for r in references))
+        served = branches.served
+        voices = await together(
+            *(self._hear_voice(r, served, branches.deadline) for r in references)
+        )
         windows = diarization.windows(waveform, regions) if options.diarize else []
         if not windows:
             return []
@@ -162,13 +167,13 @@ class Pipeline:
                     num_speakers=options.num_speakers,
                     min_speakers=options.min_speakers,
                     max_speakers=options.max_speakers,
-                    same_speaker_cosine=self._same_speaker_cosine,
+                    same_speaker_cosine=served.same_speaker_cosine,
                 )
             )
             turns = await self._run(diarization.turns, windows, embeddings, labels, regions)
             known = {r.name: voice for r, voice in zip(references, voices, strict=True)}
             return known_speakers.recognise(
-                turns, windows, embeddings, known, self._same_speaker_cosine
+                turns, windows, embeddings, known, served.same_speaker_cosine
             )
 
     async def _hear_emotions(
@@ -180,9 +185,9 @@ class Pipeline:
     ) -> Sequence[HeardWindow]:
         if not options.emotions:
             return []
-        window_s = self._emotion_window_s
+        window_s = branches.served.emotion_window_s
         windows = cover(waveform, regions, window_s=window_s, hop_s=window_s / 2)
-        return await branches.hear(windows, len(self._labels))
+        return await branches.hear(windows)
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         """Run work that computes in a thread, never on the event loop."""

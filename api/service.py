@@ -13,6 +13,7 @@ from api import audio
 from api.errors import DeadlineExceeded, Overloaded
 from api.metrics import Metrics
 from api.pipeline import OnSegments, Pipeline
+from api.serving import ServedModels
 from api.store.analyses import AnalysisStore
 from api.types import Analysis, AnalysisOptions, VoiceReference, Waveform
 
@@ -70,10 +71,12 @@ class AnalysisService:
             lambda: audio.decode(data, max_duration_s=max_duration_s, folder=self._recordings),
         )
 
-    async def analyze_waveform(self, waveform: Waveform, options: AnalysisOptions) -> Analysis:
-        """Analyse a recording that is decoded already; otherwise as `analyze`."""
+    async def analyze_waveform(
+        self, waveform: Waveform, options: AnalysisOptions, served: ServedModels
+    ) -> Analysis:
+        """Analyse a recording that is decoded already, by given releases; else as `analyze`."""
         deadline = time.monotonic() + self._timeout_s
-        return await self._admit(self._analyze(waveform, options, deadline, {}))
+        return await self._admit(self._analyze(waveform, options, deadline, {}, served=served))
 
     async def _admit(self, work: Coroutine[Any, Any, Analysis]) -> Analysis:
         if self._in_flight >= self._max_in_flight:
@@ -114,6 +117,7 @@ class AnalysisService:
         timings_ms: Mapping[str, float],
         references: Sequence[VoiceReference] = (),
         on_segments: OnSegments | None = None,
+        served: ServedModels | None = None,
     ) -> Analysis:
         analysis = await self._pipeline.analyze(
             waveform,
@@ -122,6 +126,7 @@ class AnalysisService:
             timings_ms=timings_ms,
             references=references,
             on_segments=on_segments,
+            served=served,
         )
         started = time.perf_counter()
         await self._store.save(analysis)

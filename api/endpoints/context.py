@@ -12,13 +12,12 @@ from fastapi.requests import HTTPConnection
 
 from api.metrics import Metrics
 from api.middleware import ClientGone
-from api.openai.catalog import Catalog
 from api.probe import HealthMonitor
 from api.service import AnalysisService
+from api.serving import Serving
 from api.settings import Settings
 from api.store.analyses import AnalysisStore
 from api.streaming.connection import Connections
-from api.types import ModelRelease
 
 T = TypeVar("T")
 
@@ -33,8 +32,7 @@ class AppState:
     store: AnalysisStore
     health: HealthMonitor
     metrics: Metrics
-    releases: dict[str, ModelRelease]
-    catalog: Catalog
+    serving: Serving
     started_at: float
 
 

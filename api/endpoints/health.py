@@ -47,7 +47,7 @@ async def health(request: Request) -> HealthResponse:
             ready=state.health.models[name],
             note=BUNDLED_NOTE if release.bundled else None,
         )
-        for name, release in state.releases.items()
+        for name, release in state.serving.stable.releases.items()
     }
     return HealthResponse(
         status="ok" if state.health.is_ready else "degraded",

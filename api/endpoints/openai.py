@@ -21,6 +21,7 @@ from api.errors import InvalidAudio, InvalidOption, ValidationError, VoiceAnalyt
 from api.metrics import Metrics
 from api.middleware import ClientGone, kind, status_code
 from api.openai import errors, events, known_speakers, shaping
+from api.openai.catalog import Catalog
 from api.openai.errors import InvalidParameter
 from api.openai.schemas import (
     LISTS,
@@ -92,7 +93,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 async def transcriptions(request: Request) -> Response:
     state = app_state(request)
     data, wanted = await _read(request, TranscriptionRequest)
-    state.catalog.check(wanted.model, wanted.language)
+    _catalog(request).check(wanted.model, wanted.language)
     references = await _references(state, wanted)
     analyze = partial(state.service.analyze, data, wanted.options(), references=references)
     if wanted.stream:
@@ -109,14 +110,14 @@ async def transcriptions(request: Request) -> Response:
 async def translations(request: Request) -> Response:
     state = app_state(request)
     data, wanted = await _read(request, TranslationRequest)
-    state.catalog.check(wanted.model)
+    _catalog(request).check(wanted.model)
     analysis = await _awaited(request, state.service.analyze(data, wanted.options()))
     return _answer(shaping.translation(analysis, wanted))
 
 
 @router.get("/models", summary="List models (OpenAI's contract)")
 async def models(request: Request) -> dict[str, Any]:
-    catalog = app_state(request).catalog
+    catalog = _catalog(request)
     return {"object": "list", "data": [catalog.describe(name) for name in catalog.names]}
 
 
@@ -126,7 +127,11 @@ async def models(request: Request) -> dict[str, Any]:
     responses={404: _ERRORS[404]},
 )
 async def model(request: Request, model: str) -> dict[str, Any]:
-    return app_state(request).catalog.describe(model)
+    return _catalog(request).describe(model)
+
+
+def _catalog(request: Request) -> Catalog:
+    return Catalog.of(app_state(request).serving.stable.manifests["whisper"])
 
 
 async def _read(request: Request, expected: type[R]) -> tuple[bytes, R]:

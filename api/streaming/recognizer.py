@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import numpy as np
@@ -12,11 +12,10 @@ import structlog
 from numpy.typing import NDArray
 
 from api.errors import DeadlineExceeded, ModelUnavailable, Overloaded
-from api.repository import Manifest
 from api.services import ensemble, whisper
-from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE
 from api.services.ensemble import HeardUtterance
 from api.services.whisper import Transcript
+from api.serving import ServedModels
 from api.triton import TritonClient
 from api.types import SAMPLE_RATE_HZ, AnalysisOptions, Emotion
 
@@ -35,19 +34,13 @@ _PARTIAL_TIMEOUT_S = 5.0
 class Recognizer:
     """Utterances in, what the models make of them out."""
 
-    def __init__(
-        self, triton: TritonClient, manifests: Mapping[str, Manifest], timeout_s: float
-    ) -> None:
+    def __init__(self, triton: TritonClient, timeout_s: float) -> None:
         self._triton = triton
         self._timeout_s = timeout_s
-        self._labels: list[str] = manifests["emotion"].content["labels"]
-        self.same_speaker_cosine = float(
-            manifests["speaker_embedding"].content.get(
-                "same_speaker_cosine", DEFAULT_SAME_SPEAKER_COSINE
-            )
-        )
 
-    async def hear(self, samples: NDArray[np.float32], options: AnalysisOptions) -> HeardUtterance:
+    async def hear(
+        self, samples: NDArray[np.float32], options: AnalysisOptions, served: ServedModels
+    ) -> HeardUtterance:
         """Text, emotion and voice of an utterance, float32, shape (n,), n ≤ 480,000, in one call.
 
         Raises:
@@ -57,17 +50,22 @@ class Recognizer:
         answer = await patiently(
             lambda: self._triton.infer(ensemble.SPEC, tensors, timeout_s=self._timeout_s)
         )
-        return ensemble.decode(answer, len(self._labels))
+        return ensemble.decode(answer, len(served.emotion_labels))
 
     async def transcribe(
-        self, samples: NDArray[np.float32], options: AnalysisOptions
+        self, samples: NDArray[np.float32], options: AnalysisOptions, served: ServedModels
     ) -> Transcript:
         """The words alone, of an utterance that still goes on. Raises as `hear`, but at once."""
         tensors = whisper.encode(samples, options)
-        answer = await self._triton.infer(whisper.SPEC, tensors, timeout_s=_PARTIAL_TIMEOUT_S)
+        answer = await self._triton.infer(
+            whisper.SPEC,
+            tensors,
+            version=served.version(whisper.SPEC.name),
+            timeout_s=_PARTIAL_TIMEOUT_S,
+        )
         return whisper.decode(answer)
 
-    async def check(self, options: AnalysisOptions) -> None:
+    async def check(self, options: AnalysisOptions, served: ServedModels) -> None:
         """Have Whisper refuse what it can't do, before anybody speaks.
 
         Raises:
@@ -76,11 +74,17 @@ class Recognizer:
         """
         if options.language is not None:
             tensors = whisper.encode(np.zeros(SAMPLE_RATE_HZ // 10, np.float32), options)
-            await self._triton.infer(whisper.SPEC, tensors, timeout_s=self._timeout_s)
+            await self._triton.infer(
+                whisper.SPEC,
+                tensors,
+                version=served.version(whisper.SPEC.name),
+                timeout_s=self._timeout_s,
+            )
 
-    def emotion(self, heard: HeardUtterance) -> Emotion:
+    def emotion(self, heard: HeardUtterance, served: ServedModels) -> Emotion:
         """The utterance's emotion by name."""
-        scores = {label: float(p) for label, p in zip(self._labels, heard.emotions, strict=True)}
+        pairs = zip(served.emotion_labels, heard.emotions, strict=True)
+        scores = {label: float(p) for label, p in pairs}
         return Emotion(label=max(scores, key=scores.__getitem__), scores=scores)
 
 

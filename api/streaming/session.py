@@ -17,6 +17,7 @@ from api.metrics import Metrics
 from api.schemas import EmotionResponse, WordResponse, to_response
 from api.service import AnalysisService
 from api.services.ensemble import HeardUtterance
+from api.serving import ServedModels, Serving
 from api.streaming.decoder import live_decoder
 from api.streaming.endpointer import Span
 from api.streaming.inbox import Inbox
@@ -48,6 +49,7 @@ class StreamParts:
     """What every stream of a process shares."""
 
     recognizer: Recognizer
+    serving: Serving
     service: AnalysisService
     detector: VoiceActivityDetector
     executor: Executor
@@ -60,8 +62,11 @@ class StreamParts:
 class Session:
     """Listens from its creation on; `outbox` tells what it heard. `done` ends with the stream."""
 
-    def __init__(self, session_id: str, config: ConfigMessage, parts: StreamParts) -> None:
+    def __init__(
+        self, session_id: str, config: ConfigMessage, served: ServedModels, parts: StreamParts
+    ) -> None:
         self.id = session_id
+        self._served = served
         self.outbox = Outbox()
         self.received_bytes = 0
         self.is_ended = False
@@ -79,7 +84,7 @@ class Session:
             asyncio.Queue(UTTERANCES_IN_FLIGHT)
         )
         self._emitted = self._submitted = 0
-        self._speakers = OnlineSpeakers(parts.recognizer.same_speaker_cosine)
+        self._speakers = OnlineSpeakers(served.same_speaker_cosine)
         self._partials = _Partials(self._show_partial, parts.partial_interval_s)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.done = asyncio.create_task(self._run(), name=f"stream-{session_id[:8]}")
@@ -153,7 +158,8 @@ class Session:
     async def _submit(self, span: Span) -> None:
         self._partials.stop()
         samples = self._listener.recording[span.start : span.end]
-        task = asyncio.create_task(self._parts.recognizer.hear(samples, self._options))
+        heard = self._parts.recognizer.hear(samples, self._options, self._served)
+        task = asyncio.create_task(heard)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._submitted += 1
@@ -175,7 +181,7 @@ class Session:
         if text and self._options.diarize:
             speaker = self._speakers.assign(heard.embedding, span.end_s - span.start_s)
         if self._options.emotions:
-            named = self._parts.recognizer.emotion(heard)
+            named = self._parts.recognizer.emotion(heard, self._served)
             emotion = EmotionResponse.model_validate(named)
         return FinalEvent(
             text=text,
@@ -198,7 +204,9 @@ class Session:
     async def _show_partial(self, span: Span, agreement: LocalAgreement) -> None:
         samples = self._listener.recording[span.start : span.end]
         try:
-            transcript = await self._parts.recognizer.transcribe(samples, self._options)
+            transcript = await self._parts.recognizer.transcribe(
+                samples, self._options, self._served
+            )
         except VoiceAnalyticsError as error:
             log.warning("partial_failed", session=self.id[:8], reason=type(error).__name__)
             return
@@ -224,7 +232,7 @@ class Session:
         info = AudioInfo("stream", self._config.encoding, self._config.sample_rate, 1)
         waveform = Waveform(self._listener.recording, info)
         analysis = await patiently(
-            lambda: self._parts.service.analyze_waveform(waveform, self._options)
+            lambda: self._parts.service.analyze_waveform(waveform, self._options, self._served)
         )
         self.outbox.add(SummaryEvent.model_validate(to_response(analysis).model_dump()))
         if self._listener.is_full:

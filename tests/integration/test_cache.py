@@ -26,6 +26,7 @@ from api.errors import ConfigurationError
 from api.metrics import Metrics
 from api.pipeline import Pipeline
 from api.repository import serving_manifests
+from api.serving import ServedModels, Serving
 from api.triton import TritonClient
 from api.types import AnalysisOptions, Waveform
 from api.vad import VoiceActivityDetector
@@ -322,7 +323,7 @@ async def test_another_emotion_release_runs_no_whisper(production: Production) -
                 pipeline = Pipeline(
                     triton,
                     VoiceActivityDetector(),
-                    {**manifests, "emotion": emotion},
+                    Serving(ServedModels.of({**manifests, "emotion": emotion})),
                     executor,
                     cache,
                 )
