@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import benchmarks.evaluation.command
 import benchmarks.synthesis.command
 from benchmarks.errors import BenchmarkError, UsageError
 
@@ -27,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=DESCRIPTION)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, what, module in (
+        ("evaluate", "score the answers on labelled recordings", benchmarks.evaluation.command),
         ("conversations", "build conversations with exact truth", benchmarks.synthesis.command),
     ):
         command = commands.add_parser(

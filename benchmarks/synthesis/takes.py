@@ -20,6 +20,9 @@ _LAYOUTS: Final = {
 }
 """How each corpus names its files, and what reads it."""
 
+_ADJECTIVES: Final = {"boredom": "bored", "fear": "fearful"}
+"""EMO-DB's emotions as the bundled checkpoint calls them, where the names differ."""
+
 _MARGIN_S: Final = 0.025
 """Audio kept on either side of the voiced part, under a fade."""
 
@@ -109,5 +112,5 @@ def _cut(recording: Recording) -> Take:
         onset_s,
         offset_s,
         recording.text if recording.digit is not None else None,
-        recording.emotion,
+        recording.emotion and _ADJECTIVES.get(recording.emotion, recording.emotion),
     )

@@ -1,0 +1,1 @@
+"""How right a running service is on labelled recordings: words, speakers, times, emotions."""

@@ -1,0 +1,60 @@
+"""`python -m benchmarks` against the running service."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from api.settings import PROJECT_ROOT
+from benchmarks.cli import main
+from benchmarks.evaluation.command import SOME_FAILED
+from tests.conftest import SAMPLE, Service
+
+CLIPS = PROJECT_ROOT / "tests" / "data"
+
+
+def test_labelled_recordings_are_scored_and_those_that_fail_are_listed(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"no audio at all")
+    (tmp_path / "theo.rttm").write_text("SPEAKER digit_theo 1 0.0 0.5 <NA> <NA> theo <NA> <NA>\n")
+    rows = [
+        {"audio": str(SAMPLE), "id": "sample", "num_speakers": 2, "conditions": {"kind": "talk"}},
+        {"audio": str(CLIPS / "emotion_sad_09.wav"), "emotion": "sad"},
+        {
+            "audio": str(CLIPS / "digit_theo.wav"),
+            "rttm": "theo.rttm",
+            "conditions": {"kind": "word"},
+        },
+        {"audio": "silence.wav", "text": "", "conditions": {"kind": "word"}},
+        {"audio": "broken.wav", "text": "four"},
+    ]
+    manifest, out = tmp_path / "manifest.jsonl", tmp_path / "out"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    arguments = ["evaluate", "--manifest", str(manifest), "--url", service.url, "--out", str(out)]
+    assert main([*arguments, "--by", "kind"]) == SOME_FAILED
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["failed"]) == ["broken"]
+    assert results["failed"]["broken"].startswith("400 ")
+    assert results["recordings"] == 4
+    assert results["metrics"]["uar"]["value"] in (0.0, 1.0)
+    assert results["metrics"]["speaker_count_right"]["value"] == 1.0
+    assert "wer" not in results["metrics"]  # the silent reference has no words to divide by
+    assert results["scores"][3]["words"] == {
+        "substituted": 0,
+        "deleted": 0,
+        "inserted": 0,
+        "total": 0,
+    }
+    assert set(results["models"]) == {"whisper", "emotion", "speaker_embedding"}
+    answer = json.loads((out / "answers" / "sample.json").read_text())
+    assert len(answer["speakers"]) == 2
+    assert {path.name for path in out.glob("*.png")} >= {"figures.png", "emotions.png"}
+    said = capsys.readouterr().out
+    assert said in (out / "report.md").read_text()
+    assert "- broken: 400 " in said
