@@ -9,10 +9,12 @@
     │   ├── UploadTooLarge
     │   ├── InvalidOption
     │   └── InvalidMessage            a stream's message that isn't one, or comes out of turn
-    ├── AuthenticationError
+    ├── AuthenticationError           no API key, or one that isn't known
+    ├── Forbidden                     asked from a place that isn't let in
     ├── NotFound
     ├── Conflict
     ├── Overloaded                    the bound on work in flight is reached
+    │   └── RateLimited               a caller's own bound is
     ├── ModelUnavailable              Triton or one of its models is away
     ├── StoreUnavailable              the database is absent, locked or full
     ├── DeadlineExceeded
@@ -72,6 +74,10 @@ class AuthenticationError(VoiceAnalyticsError):
     """No API key, or one that isn't known."""
 
 
+class Forbidden(VoiceAnalyticsError):
+    """A web page of another origin asks, or under a host name that isn't this service's."""
+
+
 class NotFound(VoiceAnalyticsError):
     """The resource doesn't exist."""
 
@@ -86,6 +92,10 @@ class Overloaded(VoiceAnalyticsError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0, **details: Any) -> None:
         super().__init__(message, **details)
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(Overloaded):
+    """The caller's own bound is reached, on requests a minute or on requests in flight."""
 
 
 class ModelUnavailable(VoiceAnalyticsError):

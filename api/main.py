@@ -20,12 +20,15 @@ from fastapi_offline import FastAPIOffline
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from api import metrics as api_metrics
+from api.access import Access
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
 from api.endpoints import analyses, audio, health, metrics, openai, stream
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError, StoreUnavailable
+from api.keys import KeyRing, parse
+from api.limits import Bounds, CallerLimits, RedisCount
 from api.logging import configure_logging
 from api.metrics import Metrics
 from api.middleware import RequestContext, UploadLimit, install_error_handlers
@@ -73,12 +76,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     configure_logging(debug=settings.debug)
     figures = Metrics()
+    keys = _keys(settings)
+    limits = _limits(settings, figures)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _open_parts(settings, triton_url, figures) as parts:
             app.state.parts = parts
-            yield
+            try:
+                yield
+            finally:
+                await limits.close()
 
     app: FastAPI = FastAPIOffline(
         title="voice-analytics",
@@ -90,6 +98,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = figures
     install_error_handlers(app)
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(
+        Access,
+        keys=keys,
+        limits=limits,
+        origins=settings.allowed_origins,
+        any_host=settings.allow_anonymous,
+        metrics=figures,
+    )
     app.add_middleware(RequestContext, metrics=figures)
     for endpoint in (audio, analyses, stream, openai, health, metrics):
         app.include_router(endpoint.router)
@@ -177,6 +193,32 @@ async def _open_store(stack: contextlib.AsyncExitStack, settings: Settings) -> A
     return store
 
 
+def _keys(settings: Settings) -> KeyRing:
+    return parse(settings.api_keys.get_secret_value() if settings.api_keys else "")
+
+
+def _limits(settings: Settings, figures: Metrics) -> CallerLimits:
+    redis = None
+    if settings.redis_url is not None:
+        redis = RedisCount(settings.redis_url, timeout_s=settings.redis_timeout)
+    bounds = Bounds(settings.key_requests_per_minute or 0, settings.key_concurrent_requests or 0)
+    return CallerLimits(bounds, settings.data_dir / "limits", figures, redis)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Nobody is served to other machines by oversight.
+
+    Raises:
+        ConfigurationError: other machines reach HOST, and nothing says who may call.
+    """
+    if _keys(settings) or settings.allow_anonymous or settings.is_loopback:
+        return
+    raise ConfigurationError(
+        f"HOST {settings.host} lets other machines call, and API_KEYS is empty. Make a key with "
+        "`python -m api.keys new NAME`, or serve everybody with ALLOW_ANONYMOUS=true."
+    )
+
+
 async def _check_databases(settings: Settings) -> None:
     """Complain once and in one line, where each worker would do so for itself, again and again.
 
@@ -254,6 +296,7 @@ def embedded_triton(settings: Settings, repository: Path) -> Iterator[EmbeddedTr
 def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None:
     """Run Triton and the API until SIGINT or SIGTERM; what is in flight is finished first."""
     configure_logging(debug=settings.debug)
+    check_exposure(settings)
     asyncio.run(_check_databases(settings))
     listening = bind(settings.host, settings.port, "PORT")
     port = listening.getsockname()[1]

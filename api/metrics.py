@@ -63,6 +63,18 @@ class Metrics:
         self.errors = Counter(
             "voice_analytics_errors", "Errors answered, by kind", ["kind"], registry=self.registry
         )
+        self.limited = Counter(
+            "voice_analytics_rate_limited",
+            "Requests refused because a key's own bound was reached: rate or concurrent",
+            ["caller", "bound"],
+            registry=self.registry,
+        )
+        self.limit_failures = Counter(
+            "voice_analytics_limit_failures",
+            "Requests that Redis or the files of a machine could not count",
+            ["kind"],
+            registry=self.registry,
+        )
         self.quality_flags = Counter(
             "voice_analytics_quality_flags",
             "Analyses that carry a quality flag",
@@ -137,6 +149,12 @@ class Metrics:
 
     def cache_size(self, size_bytes: int) -> None:
         self.cache_bytes.set(size_bytes)
+
+    def rate_limited(self, caller: str, bound: str) -> None:
+        self.limited.labels(caller, bound).inc()
+
+    def limits_failed(self, kind: str) -> None:
+        self.limit_failures.labels(kind).inc()
 
     def render(self) -> tuple[bytes, str]:
         """The exposition over all workers, and its content type."""

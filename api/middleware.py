@@ -32,6 +32,7 @@ STATUS: dict[type[errors.VoiceAnalyticsError], int] = {
     errors.InvalidOption: 422,
     errors.ValidationError: 422,
     errors.AuthenticationError: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Overloaded: 429,
@@ -51,6 +52,7 @@ CLOSE_CODES: dict[type[errors.VoiceAnalyticsError], int] = {
     errors.UploadTooLarge: 1009,
     errors.ValidationError: 1008,
     errors.AuthenticationError: 4401,
+    errors.Forbidden: 4403,
     errors.NotFound: 4404,
     errors.IdleTimeout: 4408,
     errors.Conflict: 4409,
@@ -111,18 +113,25 @@ def error_response(
     return JSONResponse(content, status_code=status, headers=dict(headers or {}))
 
 
+def known_error_response(request: Request, error: errors.VoiceAnalyticsError) -> Response:
+    """The answer to an error of our own tree."""
+    headers = {}
+    if isinstance(error, errors.Overloaded | errors.ModelUnavailable | errors.StoreUnavailable):
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    if isinstance(error, errors.AuthenticationError):
+        headers["WWW-Authenticate"] = 'Bearer realm="voice-analytics"'
+    status = status_code(error)
+    if status >= 500:
+        log.warning("request_failed", kind=kind(error), reason=error.message, **error.details)
+    return error_response(request, status, kind(error), error.message, error.details, headers)
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Give every error that can leave an endpoint its status and the one shape."""
 
     @app.exception_handler(errors.VoiceAnalyticsError)
     async def _known(request: Request, error: errors.VoiceAnalyticsError) -> Response:
-        headers = {}
-        if isinstance(error, errors.Overloaded | errors.ModelUnavailable | errors.StoreUnavailable):
-            headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
-        status = status_code(error)
-        if status >= 500:
-            log.warning("request_failed", kind=kind(error), reason=error.message, **error.details)
-        return error_response(request, status, kind(error), error.message, error.details, headers)
+        return known_error_response(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.errors import ConfigurationError
@@ -24,6 +26,24 @@ class Settings(BaseSettings):
 
     port: int = Field(default=6500, ge=0, le=65535)
     """Server port; 0 takes any free one."""
+
+    api_keys: SecretStr | None = None
+    """Who may call: NAME:sha256:HEX or NAME:SECRET, several parted by commas; absent = everybody,
+    which only loopback allows. `python -m api.keys new NAME` makes one."""
+
+    allow_anonymous: bool = False
+    """Serve callers without a key also on addresses that other machines reach."""
+
+    key_requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests that each API key may make, as a bucket of so many that fills up again within a
+    minute; beyond it callers get 429 with Retry-After. Absent = any number."""
+
+    key_concurrent_requests: int | None = Field(default=None, ge=1, le=1024)
+    """Requests and live streams that each API key may have in flight; likewise."""
+
+    cors_origins: str | None = None
+    """Web pages of other origins that may call, such as https://app.example.com; several parted by
+    commas, or * for all; absent = none."""
 
     workers: int = Field(default=4, ge=1, le=64)
     """Number of API worker processes of `poetry run start`."""
@@ -121,6 +141,28 @@ class Settings(BaseSettings):
 
     watchdog_interval: float = Field(default=5.0, gt=0)
     """Seconds between two looks at the models' health; an idle model gets a canary inference."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str | None) -> str | None:
+        for origin in (value or "").split(","):
+            if value and not re.fullmatch(r"\*|https?://[^\s/,]+", origin.strip()):
+                raise ValueError("must be * or origins such as https://app.example.com, by commas")
+        return value
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins of CORS_ORIGINS."""
+        origins = (self.cors_origins or "").split(",")
+        return frozenset(origin.strip().lower() for origin in origins if origin.strip())
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches HOST."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def analyses_url(self) -> str:

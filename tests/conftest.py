@@ -21,7 +21,17 @@ from api.settings import PROJECT_ROOT
 from api.triton_server import bind
 
 SAMPLE = PROJECT_ROOT / "samples" / "conversation.wav"
-_OWN = ("TRITON_", "DATABASE_", "REDIS_", "CACHE_", "RETENTION_")
+_OWN = (
+    "TRITON_",
+    "DATABASE_",
+    "REDIS_",
+    "CACHE_",
+    "RETENTION_",
+    "API_KEYS",
+    "ALLOW_",
+    "KEY_",
+    "CORS_",
+)
 FREE_PORTS = {"TRITON_HTTP_PORT": "0", "TRITON_GRPC_PORT": "0", "TRITON_METRICS_PORT": "0"}
 
 EXPORT_ONLY = set(

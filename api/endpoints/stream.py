@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from api.endpoints.context import app_state
+from api.streaming.messages import SUBPROTOCOL
 from api.streaming.peers import Disconnected
 
 router = APIRouter(prefix="/audio", tags=["audio"])
@@ -17,7 +18,8 @@ router = APIRouter(prefix="/audio", tags=["audio"])
 
 @router.websocket("/stream")
 async def stream(websocket: WebSocket) -> None:
-    await websocket.accept()
+    offered = SUBPROTOCOL in websocket.scope["subprotocols"]
+    await websocket.accept(SUBPROTOCOL if offered else None)
     peer = WebSocketPeer(websocket)
     request_id: str = websocket.scope["state"]["request_id"]
     code = await app_state(websocket).streams.serve(peer, request_id)

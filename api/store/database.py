@@ -126,7 +126,7 @@ class Database:
 def _parse(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigurationError("DATABASE_URL is no database URL") from error
     backend = parsed.drivername.split("+")[0]
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):

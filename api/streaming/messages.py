@@ -13,6 +13,9 @@ from api.schemas import AudioResponse, EmotionResponse, WordResponse
 from api.streaming.decoder import SAMPLE_BYTES, Encoding
 from api.types import SAMPLE_RATE_HZ, AnalysisOptions
 
+SUBPROTOCOL = "voice-analytics"
+"""What the server chooses among the subprotocols that a client offers."""
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid")

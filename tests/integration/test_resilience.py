@@ -96,8 +96,11 @@ def test_a_caller_that_hangs_up_stops_its_work(victim: Service) -> None:
     port = int(victim.url.rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(
-            b"POST /audio/analyze HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; "
-            b"boundary=" + boundary + b"\r\nContent-Length: %d\r\n\r\n" % len(payload) + payload
+            b"POST /audio/analyze HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: multipart/form-data; boundary="
+            + boundary
+            + b"\r\nContent-Length: %d\r\n\r\n" % len(payload)
+            + payload
         )
         eventually(lambda: _in_flight(victim) == 1, within_s=20)
     eventually(lambda: _in_flight(victim) == 0, within_s=5)
