@@ -126,7 +126,9 @@ async def _open_parts(
         executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
         triton = TritonClient(triton_url)
         stack.push_async_callback(triton.close)
-        monitor = HealthMonitor(triton_url, settings.watchdog_interval)
+        monitor = HealthMonitor(
+            triton_url, settings.watchdog_interval, figures.models_looked_at
+        )
         await stack.enter_async_context(monitor.running())
         cache = _open_cache(settings, figures)
         stack.push_async_callback(cache.close)
@@ -348,6 +350,22 @@ def dev() -> None:
 def start() -> None:
     """`poetry run start`: WORKERS processes."""
     _run(lambda settings: serve(settings, workers=settings.workers))
+
+
+def migrate() -> None:
+    """`poetry run migrate`: bring the database's schema up to this release, and end."""
+    _run(lambda settings: asyncio.run(_migrate(settings)))
+
+
+async def _migrate(settings: Settings) -> None:
+    configure_logging(debug=settings.debug)
+    database = Database(settings.analyses_url, timeout_s=settings.database_timeout)
+    try:
+        await database.migrate()
+    except StoreUnavailable as error:
+        raise ConfigurationError(error.message) from error
+    finally:
+        await database.close()
 
 
 def triton() -> None:

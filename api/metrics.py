@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -128,6 +129,19 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.model_ready = Gauge(
+            "voice_analytics_model_ready",
+            "1 where a model answered at the last look, else 0",
+            ["model"],
+            multiprocess_mode="livemin",
+            registry=self.registry,
+        )
+        self.shared_memory_free = Gauge(
+            "voice_analytics_shared_memory_free_bytes",
+            "Shared memory left where the API runs; the embedded Triton's models use it",
+            multiprocess_mode="livemin",
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "voice_analytics_model_info",
             "The releases that serve; always 1",
@@ -140,6 +154,12 @@ class Metrics:
         """Publish which release of each model serves."""
         for model, release in releases.items():
             self.model_info.labels(model, release.version, release.checkpoint).set(1)
+
+    def models_looked_at(self, models: Mapping[str, bool]) -> None:
+        for model, is_well in models.items():
+            self.model_ready.labels(model).set(is_well)
+        with contextlib.suppress(OSError):
+            self.shared_memory_free.set(shutil.disk_usage("/dev/shm").free)
 
     def cache_looked_up(self, stage: str, outcome: str) -> None:
         self.cache_lookups.labels(stage, outcome).inc()

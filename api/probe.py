@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import numpy as np
 import structlog
@@ -68,7 +68,10 @@ class Probe:
 class HealthMonitor:
     """The models' health as of a moment ago, so that `/health` never waits for Triton."""
 
-    def __init__(self, triton_url: str, interval_s: float) -> None:
+    def __init__(
+        self, triton_url: str, interval_s: float, on_look: Callable[[Mapping[str, bool]], None]
+    ) -> None:
+        self._on_look = on_look
         self._control = TritonControl(triton_url)
         self._interval_s = interval_s
         self._probe = Probe()
@@ -81,7 +84,7 @@ class HealthMonitor:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[HealthMonitor]:
         """Look once, then keep looking in the background until the block ends."""
-        self.models = await asyncio.to_thread(self._probe.check, self._control)
+        await self._look()
         task = asyncio.create_task(self._keep_looking(), name="health-monitor")
         try:
             yield self
@@ -94,4 +97,8 @@ class HealthMonitor:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            self.models = await asyncio.to_thread(self._probe.check, self._control)
+            await self._look()
+
+    async def _look(self) -> None:
+        self.models = await asyncio.to_thread(self._probe.check, self._control)
+        self._on_look(self.models)
