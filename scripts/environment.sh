@@ -46,11 +46,15 @@ apt_install() { # PACKAGE… — only where nobody has to be asked for a passwor
         "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$@"; } >/dev/null 2>&1
 }
 
-# The tests run a real Redis and a real PostgreSQL, and the recipes' tests speak with espeak-ng.
+# The tests run a real Redis, PostgreSQL, Prometheus and browser, have Compose read its file, and the
+# recipes' tests speak with espeak-ng.
 test_programs() {
     local missing=()
     command -v redis-server >/dev/null || missing+=(redis-server)
     command -v espeak-ng >/dev/null || missing+=(espeak-ng)
+    command -v promtool >/dev/null || missing+=(prometheus)
+    command -v docker-compose >/dev/null || missing+=(docker-compose)
+    command -v chromium >/dev/null || missing+=(chromium)
     command -v pg_ctl >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/pg_ctl' >/dev/null ||
         missing+=(postgresql)
     ((${#missing[@]} == 0)) && return

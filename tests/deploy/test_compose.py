@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from typing import Any
 
 import pytest
@@ -21,12 +22,14 @@ PROFILES = ("gpu", "cpu", "export")
 
 
 def config(**environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["docker-compose", "--env-file", "/dev/null", "-f", str(FILE), "config"],
-        env={"PATH": os.environ["PATH"]} | environment,
-        capture_output=True,
-        text=True,
-    )
+    """What compose makes of the file; a developer's .env plays no part."""
+    with tempfile.NamedTemporaryFile(suffix=".env") as nothing:
+        return subprocess.run(
+            ["docker-compose", "--env-file", nothing.name, "-f", str(FILE), "config"],
+            env={"PATH": os.environ["PATH"]} | environment,
+            capture_output=True,
+            text=True,
+        )
 
 
 @pytest.mark.parametrize("profile", PROFILES)
