@@ -24,7 +24,7 @@ from api.access import Access
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
-from api.endpoints import analyses, audio, health, metrics, openai, stream
+from api.endpoints import analyses, audio, health, metrics, openai, page, stream
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError, StoreUnavailable
 from api.keys import KeyRing, parse
@@ -107,8 +107,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics=figures,
     )
     app.add_middleware(RequestContext, metrics=figures)
-    for endpoint in (audio, analyses, stream, openai, health, metrics):
+    for endpoint in (page, audio, analyses, stream, openai, health, metrics):
         app.include_router(endpoint.router)
+    app.mount("/static", page.files, name="page")
     return app
 
 
