@@ -127,9 +127,7 @@ async def _open_parts(
         executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
         triton = TritonClient(triton_url)
         stack.push_async_callback(triton.close)
-        monitor = HealthMonitor(
-            triton_url, settings.watchdog_interval, figures.models_looked_at
-        )
+        monitor = HealthMonitor(triton_url, settings.watchdog_interval, figures.models_looked_at)
         await stack.enter_async_context(monitor.running())
         cache = _open_cache(settings, figures)
         stack.push_async_callback(cache.close)
