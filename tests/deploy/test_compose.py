@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_dockerfiles_pass_the_linter(name: str) -> None:
         ["hadolint", str(PROJECT_ROOT / "deploy" / "docker" / f"{name}.Dockerfile")],
         capture_output=True,
         text=True,
-        env=os.environ | {"PATH": f"{os.path.dirname(os.sys.executable)}:{os.environ['PATH']}"},
+        env=os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
