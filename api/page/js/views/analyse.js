@@ -13,7 +13,11 @@ const OPTIONS = [
 
 export function analyse(view) {
   const input = el("input", { type: "file", accept: "audio/*,video/webm,video/mp4", class: "hidden", id: "file",
-    onchange: () => input.files[0] && start(input.files[0]) });
+    onchange: () => {
+      const [file] = input.files;
+      input.value = ""; // so that the same file can be chosen again
+      if (file) start(file);
+    } });
   const fields = OPTIONS.map(([name, label, more]) => el("label", {}, `${label} `, el("input", { name, ...more })));
   const zone = el("label", { class: "drop", htmlFor: "file", tabIndex: 0,
     onkeydown: (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), input.click()),

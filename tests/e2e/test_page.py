@@ -1,0 +1,202 @@
+"""The page, in a real browser: upload, hear, seek, speak, find again, and what goes wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.conftest import SAMPLE, Service
+
+SPOKEN = "four one five nine two"
+
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium that hears the sample wherever it is given a microphone."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=[
+                "--no-sandbox",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+                f"--use-file-for-fake-audio-capture={SAMPLE}%noloop",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(permissions=["microphone"], accept_downloads=True)
+    context.set_default_timeout(60_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, service: Service) -> Iterator[Page]:
+    """The page; a script error, or a file that it can't load, fails the test."""
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda m: faults.append(m.text) if "Content Security" in m.text else None)
+    page.goto(service.url)
+    yield page
+    assert faults == []
+
+
+def send(page: Page, file: Path) -> None:
+    page.set_input_files("#file", file)
+
+
+def test_an_upload_shows_who_said_what_when_and_how(page: Page) -> None:
+    send(page, SAMPLE)
+    expect(page.locator(".timeline")).to_be_visible()
+    expect(page.locator(".lane")).to_have_count(2)
+    assert page.locator(".lane i").count() >= 5
+    first = page.locator(".passage").first
+    expect(first.locator(".who")).to_have_text("Speaker 1")
+    expect(first.locator("p")).to_contain_text(SPOKEN)
+    expect(first.locator(".emotion")).to_be_visible()
+    drawn = page.evaluate(
+        "() => { const c = document.querySelector('.wave');"
+        " return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0) }"
+    )
+    assert drawn
+
+
+def test_a_click_on_a_word_plays_from_there_and_words_light_up(page: Page) -> None:
+    send(page, SAMPLE)
+    word = page.locator(".word").nth(7)
+    word.click()
+    expect(word).to_have_class(re.compile("lit"))
+    assert page.evaluate("document.querySelector('audio').currentTime") > 5
+    expect(page.locator(".word.lit")).not_to_have_text(word.inner_text())  # and goes on
+
+
+def test_the_timeline_is_used_with_mouse_and_keyboard(page: Page) -> None:
+    send(page, SAMPLE)
+    tracks = page.get_by_role("slider", name="Position in the recording")
+    box = tracks.bounding_box()
+    assert box is not None
+    tracks.click(position={"x": box["width"] / 2, "y": 20})
+    middle = page.evaluate("document.querySelector('audio').currentTime")
+    assert 8 < middle < 11
+    tracks.press("ArrowRight")
+    assert page.evaluate("document.querySelector('audio').currentTime") == pytest.approx(
+        middle + 5, abs=0.2
+    )
+    tracks.press("Home")
+    expect(tracks).to_have_attribute("aria-valuetext", "0:00")
+
+
+def test_speakers_get_names_that_stay(page: Page) -> None:
+    send(page, SAMPLE)
+    page.get_by_label("Name of SPEAKER_00").fill("<b>Ann</b>")
+    page.get_by_label("Name of SPEAKER_00").press("Enter")
+    expect(page.locator(".passage .who").first).to_have_text("<b>Ann</b>")
+    expect(page.locator(".lane-name").first).to_have_text("<b>Ann</b>")
+    page.get_by_role("link", name="History").click()
+    page.locator("tbody a").first.click()
+    expect(page.locator(".passage .who").first).to_have_text("<b>Ann</b>")
+
+
+def test_every_format_is_downloaded(page: Page) -> None:
+    send(page, SAMPLE)
+    for button in page.locator(".downloads button").all():
+        with page.expect_download() as download:
+            button.click()
+        content = Path(download.value.path()).read_text()
+        assert download.value.suggested_filename.endswith(f".{button.inner_text()}")
+        assert "SPEAKER_00" in content or "four" in content
+
+
+def test_what_is_spoken_appears_and_becomes_an_analysis(page: Page) -> None:
+    """The microphone hears the sample; what was said is shown live, then as a whole, with sound."""
+    page.get_by_role("link", name="Live").click()
+    page.get_by_role("button", name="Start listening").click()
+    log = page.get_by_role("log")
+    expect(log.locator(".passage").first).to_contain_text("four")
+    expect(page.locator(".partial")).not_to_be_empty()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".timeline")).to_be_visible()
+    expect(page.locator(".transcript .passage").first).to_contain_text("four")
+    assert page.evaluate("document.querySelector('audio').duration") > 2
+
+
+def test_history_finds_by_words_and_forgets(page: Page, service: Service) -> None:
+    answer = httpx.post(
+        f"{service.url}/audio/analyze", files={"file": SAMPLE.read_bytes()}, timeout=60
+    )
+    identity = answer.json()["id"]
+    page.get_by_role("link", name="History").click()
+    page.get_by_label("Words").fill("seven zero six")
+    row = page.locator("tbody tr", has=page.locator(f"a[href='#/analyses/{identity}']"))
+    expect(row).to_be_visible()
+    page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button").click()
+    expect(row).to_have_count(0)
+    assert httpx.get(f"{service.url}/audio/analyses/{identity}").status_code == 404
+    page.get_by_label("Words").fill("no such words")
+    expect(page.get_by_text("Nothing was found.")).to_be_visible()
+
+
+def test_models_tell_their_versions(page: Page) -> None:
+    page.get_by_role("link", name="Models").click()
+    expect(page.locator("tbody tr", has_text="speaker_embedding")).to_contain_text("bundled")
+
+
+def test_no_audio_is_said_in_words(page: Page, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp3"
+    text.write_text("this is no recording at all")
+    send(page, text)
+    expect(page.get_by_role("alert")).to_contain_text("Invalid audio format")
+    expect(page.get_by_role("alert")).to_contain_text("request ")
+    send(page, SAMPLE)  # and the page goes on
+    expect(page.locator(".timeline")).to_be_visible()
+
+
+def test_a_server_that_is_away_is_said_in_words(page: Page, context: BrowserContext) -> None:
+    context.set_offline(True)
+    send(page, SAMPLE)
+    expect(page.get_by_role("alert")).to_contain_text("can't be reached")
+    context.set_offline(False)
+    send(page, SAMPLE)
+    expect(page.locator(".timeline")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1400])
+def test_nothing_sticks_out_sideways(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    send(page, SAMPLE)
+    expect(page.locator(".timeline")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_everything_can_be_reached_by_keyboard(page: Page) -> None:
+    """Tab goes through links, the drop zone, the timeline and the passages, each with a name."""
+    send(page, SAMPLE)
+    expect(page.locator(".timeline")).to_be_visible()
+    page.locator("body").click(position={"x": 2, "y": 2})
+    names = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        names.add(
+            page.evaluate(
+                "(() => { const e = document.activeElement;"
+                " return e.getAttribute('aria-label') || e.innerText || e.tagName })()"
+            )
+        )
+    assert "Live" in names
+    assert "Position in the recording" in names
+    assert any(name.startswith("Play from") for name in names)
+    assert "Name of SPEAKER_00" in names
