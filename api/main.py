@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from api import metrics as api_metrics
@@ -24,9 +25,11 @@ from api.access import Access
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
+from api.deadline import RequestDeadline
 from api.endpoints import analyses, audio, health, metrics, openai, page, stream
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError, StoreUnavailable
+from api.headers import SecurityHeaders
 from api.keys import KeyRing, parse
 from api.limits import Bounds, CallerLimits, RedisCount
 from api.logging import configure_logging
@@ -59,6 +62,11 @@ WS_MESSAGE_BYTES = 2**20
 WS_PING_S = 20.0
 """Pings keep proxies from closing a quiet connection. An unanswered one doesn't end it: while a
 flood holds the socket back, its answers can't be read. STREAM_IDLE_SECONDS finds the dead."""
+
+_CORS_REQUEST_HEADERS = (
+    "Authorization X-API-Key X-Request-ID X-Request-Timeout Idempotency-Key Last-Event-ID".split()
+)
+_CORS_ANSWER_HEADERS = "X-Request-ID Retry-After Location Content-Disposition".split()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -98,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = figures
     install_error_handlers(app)
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestDeadline, max_s=settings.request_timeout)
     app.add_middleware(
         Access,
         keys=keys,
@@ -106,6 +115,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         any_host=settings.allow_anonymous,
         metrics=figures,
     )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_ANSWER_HEADERS,
+        )
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext, metrics=figures)
     for endpoint in (page, audio, analyses, stream, openai, health, metrics):
         app.include_router(endpoint.router)

@@ -100,17 +100,22 @@ def error_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """An answer in the one error shape; below /v1/ in OpenAI's."""
+    status, content = _error_content(request, status, kind, message, details or {})
+    return JSONResponse(content, status_code=status, headers=dict(headers or {}))
+
+
+def _error_content(
+    request: Request, status: int, kind: str, message: str, details: Mapping[str, Any]
+) -> tuple[int, dict[str, Any]]:
     request.app.state.metrics.errors.labels(kind).inc()
     if request.url.path.startswith(openai.PREFIX):
-        status, shaped = openai.shape(status, message, details or {})
-        return JSONResponse(shaped, status_code=status, headers=dict(headers or {}))
-    content = {
+        return openai.shape(status, message, details)
+    return status, {
         "error": kind,
         "message": message,
-        "details": dict(details or {}),
+        "details": dict(details),
         "request_id": request.scope["state"]["request_id"],
     }
-    return JSONResponse(content, status_code=status, headers=dict(headers or {}))
 
 
 def known_error_response(request: Request, error: errors.VoiceAnalyticsError) -> Response:
@@ -120,10 +125,18 @@ def known_error_response(request: Request, error: errors.VoiceAnalyticsError) ->
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     if isinstance(error, errors.AuthenticationError):
         headers["WWW-Authenticate"] = 'Bearer realm="voice-analytics"'
+    status, content = known_error_content(request, error)
+    return JSONResponse(content, status_code=status, headers=headers)
+
+
+def known_error_content(
+    request: Request, error: errors.VoiceAnalyticsError
+) -> tuple[int, dict[str, Any]]:
+    """Status and body of the answer to an error of our own tree; counted and logged by this."""
     status = status_code(error)
     if status >= 500:
         log.warning("request_failed", kind=kind(error), reason=error.message, **error.details)
-    return error_response(request, status, kind(error), error.message, error.details, headers)
+    return _error_content(request, status, kind(error), error.message, error.details)
 
 
 def install_error_handlers(app: FastAPI) -> None:

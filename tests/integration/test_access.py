@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from openai import AuthenticationError, OpenAI
 from websockets.asyncio.client import connect
@@ -19,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.conftest import SAMPLE, Service, run_service
+from tests.integration.audio_files import samples, wav
 from tests.integration.databases import PostgresServer, RedisServer, run_redis
 from tests.integration.test_analyze import refused
 from tests.integration.test_resilience import eventually, start_expecting_failure
@@ -205,6 +208,27 @@ def test_redis_gone_blocks_nobody_and_bounds_still_hold(
         return "redis_limits_recovered" in guarded.log
 
     eventually(is_back, within_s=20)
+
+
+def in_flight(service: Service) -> dict[str, float]:
+    """What is under way: analyses, and requests at each model."""
+    text = httpx.get(f"{service.url}/metrics", headers=bearer("gus")).text
+    found = re.findall(r"^(voice_analytics_\w+_in_flight\S*) ([0-9.]+)$", text, flags=re.M)
+    return {name: float(value) for name, value in found}
+
+
+def test_who_waits_for_less_is_told_so_and_nobody_works_on(guarded: Service) -> None:
+    long = wav(np.tile(samples(SAMPLE), 14))  # 260 s
+    answer = httpx.post(
+        f"{guarded.url}/audio/analyze",
+        files={"file": long},
+        headers=bearer("gus") | {"X-Request-Timeout": "2"},
+        timeout=60,
+    )
+    assert refused(answer, 504)["error"] == "DeadlineExceeded"
+    eventually(lambda: set(in_flight(guarded).values()) == {0.0}, within_s=5)
+    answer = analyse(guarded, headers=bearer("gus") | {"X-Request-Timeout": "soon"})
+    assert "X-Request-Timeout" in refused(answer, 422)["details"]
 
 
 def test_logs_name_callers_and_hold_no_secret(guarded: Service, broker: RedisServer) -> None:
