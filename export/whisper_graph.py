@@ -5,9 +5,12 @@ so that no step computes them again. The decoder is one graph of dynamic length:
 serve the prompt (many tokens, empty cache), a step (one token), and the pass over finished tokens
 from which word times are read.
 
-Rows of a batch may have prompts of different length: they are padded on the left, and `padding`
-tells how many columns of a row are padding. Positions and the attention mask follow from it inside
-the graph.
+The decoder reads, for each clip of a batch, a group of rows: one, or the beams of a search. They
+share the clip's keys and values, which are neither repeated nor read more than once.
+
+Clips of a batch may have prompts of different length: they are padded on the left, and `padding`
+tells how many columns of a clip's rows are padding. Positions and the attention mask follow from it
+inside the graph.
 """
 
 from __future__ import annotations
@@ -120,7 +123,7 @@ class EncoderGraph(nn.Module):
             return fused
         scores = _split_heads(query, self.heads) @ _split_heads(key, self.heads).transpose(2, 3)
         mixed = torch.softmax(scores, dim=-1) @ _split_heads(value, self.heads)
-        return mixed.transpose(1, 2).flatten(2)
+        return _join_heads(mixed)
 
 
 class DecoderGraph(nn.Module):
@@ -154,65 +157,74 @@ class DecoderGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """One pass over `tokens`.
 
-        tokens: int64, (batch, length), padded on the left; padding: int64, (batch,), padding
-        columns of each row, counted from the start of the cache; logit_positions: int64, (count,),
-        which of the `length` columns need logits; past: per layer key and value, (batch, heads,
-        past, head_dim); cross: the encoder's answer.
+        tokens: int64, (clips, group, length), padded on the left; padding: int64, (clips,), padding
+        columns of each clip's rows, counted from the start of the cache; logit_positions: int64,
+        (count,), which of the `length` columns need logits; past: per layer key and value, (clips,
+        group, heads, past, head_dim); cross: the encoder's answer.
 
-        Returns logits, float32, (batch, count, vocab); alignment, float32, (batch, alignment heads,
-        length, 1500), the heads' cross-attention scores before the softmax; per layer key and
-        value, (batch, heads, past + length, head_dim).
+        Returns logits, float32, (clips, group, count, vocab); alignment, float32, (clips, alignment
+        heads, group * length, 1500), the heads' cross-attention scores before the softmax; per
+        layer key and value, (clips, group, heads, past + length, head_dim).
         """
         decoder = self.decoder
-        length, past_length = tokens.shape[1], past[0].shape[2]
+        length, past_length = tokens.shape[2], past[0].shape[3]
         columns = torch.arange(past_length + length)
         own_columns = columns[past_length:]
         positions = torch.clamp(own_columns.unsqueeze(0) - padding.unsqueeze(1), min=0)
         causal = columns.unsqueeze(0) <= own_columns.unsqueeze(1)
         allowed = causal.unsqueeze(0) & (columns.unsqueeze(0) >= padding.unsqueeze(1)).unsqueeze(1)
         stored = tokens if self.rows is None else self.rows[tokens]
-        hidden = F.embedding(stored, self.table) + decoder.embed_positions.weight[positions]
+        places = decoder.embed_positions.weight[positions]
+        hidden = F.embedding(stored, self.table) + places.unsqueeze(1)
         present: list[Tensor] = []
         alignment: list[Tensor] = []
         for index, (layer, packed) in enumerate(zip(decoder.layers, self.packed, strict=True)):
             normed = _normalise(layer.self_attn_layer_norm, hidden)
             query, key, value = (_split_heads(x, self.heads) for x in packed(normed).chunk(3, -1))
-            key = torch.cat([past[2 * index], key], dim=2)
-            value = torch.cat([past[2 * index + 1], value], dim=2)
+            key = torch.cat([past[2 * index], key], dim=3)
+            value = torch.cat([past[2 * index + 1], value], dim=3)
             present += [key, value]
-            scores = _masked(query @ key.transpose(2, 3), allowed.unsqueeze(1))
-            mixed = (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)
+            scores = _masked(query @ key.transpose(-1, -2), allowed.unsqueeze(1).unsqueeze(1))
+            mixed = _join_heads(torch.softmax(scores, dim=-1) @ value)
             hidden = hidden + layer.self_attn.out_proj(mixed)
             scores, mixed = self._attend_clip(layer, hidden, cross[2 * index], cross[2 * index + 1])
             alignment += [scores[:, head] for at, head in self.alignment_heads if at == index]
             hidden = hidden + layer.encoder_attn.out_proj(mixed)
             hidden = hidden + _feed_forward(layer, hidden)
-        hidden = _normalise(decoder.layer_norm, hidden.index_select(1, logit_positions))
+        hidden = _normalise(decoder.layer_norm, hidden.index_select(2, logit_positions))
         return (self._logits(hidden), torch.stack(alignment, dim=1).float(), *present)
 
     def _attend_clip(
         self, layer: nn.Module, hidden: Tensor, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Scores (batch, heads, length, 1500) and mixed values (batch, length, d_model)."""
+        """A group's rows look at their clip as one long row.
+
+        hidden: (clips, group, length, d_model). Returns scores (clips, heads, group * length, 1500)
+        and mixed values, shaped like `hidden`.
+        """
         attention = layer.encoder_attn
-        normed = _normalise(layer.encoder_attn_layer_norm, hidden)
+        normed = _normalise(layer.encoder_attn_layer_norm, hidden).flatten(1, 2)
         query = _split_heads(attention.q_proj(normed) * attention.head_dim**-0.5, self.heads)
         scores = query @ key
-        mixed = (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)
-        return scores, mixed
+        mixed = _join_heads(torch.softmax(scores, dim=-1) @ value)
+        return scores, mixed.unflatten(1, hidden.shape[1:3])
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        """(batch, count, d_model) → (batch, count, vocab), as a Gemm on the one stored table."""
-        batch, count = hidden.shape[0], hidden.shape[1]
-        logits = F.linear(hidden.flatten(0, 1), self.table).float()
+        """(clips, group, count, d_model) → (clips, group, count, vocab), as a Gemm on the table."""
+        logits = F.linear(hidden.flatten(0, 2), self.table).float()
         if self.rows is not None:
             logits = logits.index_select(1, self.rows)
-        return logits.unflatten(0, (batch, count))
+        return logits.unflatten(0, hidden.shape[:3])
 
 
 def _split_heads(hidden: Tensor, heads: int) -> Tensor:
-    """(batch, length, d_model) → (batch, heads, length, head_dim)."""
-    return hidden.unflatten(-1, (heads, -1)).transpose(1, 2)
+    """(…, length, d_model) → (…, heads, length, head_dim)."""
+    return hidden.unflatten(-1, (heads, -1)).transpose(-2, -3)
+
+
+def _join_heads(mixed: Tensor) -> Tensor:
+    """(…, heads, length, head_dim) → (…, length, d_model)."""
+    return mixed.transpose(-2, -3).flatten(-2)
 
 
 def _masked(scores: Tensor, allowed: Tensor) -> Tensor:

@@ -151,11 +151,11 @@ def _product(node: onnx.NodeProto, matrix: _Packed) -> onnx.NodeProto:
 
 
 def _look_up(node: onnx.NodeProto, matrix: _Packed) -> list[onnx.NodeProto]:
-    """Rows of the matrix as float32: (batch, length) indices → (batch, length, inputs)."""
+    """Rows of the matrix as float32: (clips, group, length) indices → (…, inputs)."""
     data, _, row_scales, zero_point = matrix.names
     indices, name = node.input[1], node.name
     make = helper.make_node
-    shape = numpy_helper.from_array(np.array([0, 0, matrix.inputs], np.int64))
+    shape = numpy_helper.from_array(np.array([0, 0, 0, matrix.inputs], np.int64))
     return [
         make("Gather", [data, indices], [f"{name}.bytes"], axis=0),
         make("Cast", [f"{name}.bytes"], [f"{name}.floats"], to=onnx.TensorProto.FLOAT),

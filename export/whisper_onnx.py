@@ -86,16 +86,16 @@ def _write_encoder(
 def _write_decoder(
     graph: DecoderGraph, sizes: WhisperSizes, options: ExportOptions, path: Path
 ) -> None:
-    names = ("batch", "length", "count", "past")
-    batch, length, count, past = (torch.export.Dim(name) for name in names)
+    names = ("clips", "group", "length", "count", "past")
+    clips, group, length, count, past = (torch.export.Dim(name) for name in names)
     dtype = graph.table.dtype
     heads, head_dim = sizes.heads, sizes.head_dim
-    cache = [torch.zeros(2, heads, 5, head_dim, dtype=dtype) for _ in layer_names("past", sizes)]
+    cache = [torch.zeros(2, 3, heads, 5, head_dim, dtype=dtype) for _ in layer_names("past", sizes)]
     clip: list[Tensor] = []
     for _ in range(sizes.decoder_layers):
         clip.append(torch.zeros(2, heads, head_dim, ENCODER_FRAMES, dtype=dtype))
         clip.append(torch.zeros(2, heads, ENCODER_FRAMES, head_dim, dtype=dtype))
-    tokens = torch.zeros(2, 3, dtype=torch.int64)
+    tokens = torch.zeros(2, 3, 4, dtype=torch.int64)
     padding, positions = torch.tensor([0, 1]), torch.tensor([1, 2])
     program = torch.onnx.export(
         graph,
@@ -107,11 +107,11 @@ def _write_decoder(
         ],
         output_names=["logits", "alignment", *layer_names("present", sizes)],
         dynamic_shapes={
-            "tokens": {0: batch, 1: length},
-            "padding": {0: batch},
+            "tokens": {0: clips, 1: group, 2: length},
+            "padding": {0: clips},
             "logit_positions": {0: count},
-            "past": [{0: batch, 2: past} for _ in cache],
-            "cross": [{0: batch} for _ in clip],
+            "past": [{0: clips, 1: group, 3: past} for _ in cache],
+            "cross": [{0: clips} for _ in clip],
         },
         opset_version=options.opset,
         dynamo=True,

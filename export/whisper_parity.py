@@ -117,22 +117,22 @@ class _Runner:
     ) -> tuple[_Reading, list[int]]:
         """Decodes `_STEPS` tokens, whether or not the text has ended."""
         cross = self.encoder.run(None, {"audio": _padded(audio)[None]})
-        empty = np.zeros((1, self.sizes.heads, 0, self.sizes.head_dim), self.dtype)
+        empty = np.zeros((1, 1, self.sizes.heads, 0, self.sizes.head_dim), self.dtype)
         past = [empty] * (2 * self.sizes.decoder_layers)
         tokens, fresh = [], prompt
         logits, attention = [], []
         for _ in range(_STEPS):
             feed = {
-                "tokens": np.array([fresh], np.int64),
+                "tokens": np.array([[fresh]], np.int64),
                 "padding": np.zeros(1, np.int64),
                 "logit_positions": np.array([len(fresh) - 1], np.int64),
                 **dict(zip(layer_names("past", self.sizes), past, strict=True)),
                 **dict(zip(cross_names(self.sizes), cross, strict=True)),
             }
             step_logits, scores, *past = self.decoder.run(None, feed)
-            logits.append(step_logits[0, 0])
+            logits.append(step_logits[0, 0, 0])
             attention.append(_softmax(scores[0, :, -1:]))
-            fresh = [int(np.where(allowed, step_logits[0, 0], -np.inf).argmax())]
+            fresh = [int(np.where(allowed, step_logits[0, 0, 0], -np.inf).argmax())]
             tokens += fresh
         cross = [value[0].astype(np.float32) for value in cross]
         reading = _Reading(cross, np.stack(logits), np.concatenate(attention, axis=1))

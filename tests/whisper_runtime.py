@@ -21,6 +21,7 @@ import decoding  # noqa: E402
 import engine  # noqa: E402
 import generation  # noqa: E402
 import rules  # noqa: E402
+import search  # noqa: E402
 import segments  # noqa: E402
 import tokenization  # noqa: E402
 import transcriber  # noqa: E402
@@ -34,6 +35,7 @@ __all__ = [
     "engine",
     "generation",
     "rules",
+    "search",
     "segments",
     "tokenization",
     "transcriber",

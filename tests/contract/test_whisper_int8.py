@@ -38,14 +38,14 @@ def test_a_row_is_the_same_alone_and_in_a_batch(version: Path) -> None:
     )
     encoded = sessions.encode(sample_audio())
     count = encoded.count
-    tokens = np.tile(np.array([[50_258, 50_259, 50_359]]), (count, 1))
+    tokens = np.tile(np.array([[[50_258, 50_259, 50_359]]]), (count, 1, 1))
 
     def logits(rows: list[int]) -> np.ndarray:  # type: ignore[type-arg]
         return sessions.decode(
             tokens[rows],
             np.zeros(len(rows), np.int64),
             [2],
-            sessions.empty_cache(len(rows)),
+            sessions.empty_cache(len(rows), 1),
             sessions.select(encoded, rows),
         ).logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +15,49 @@ from api.triton import TritonControl
 from api.triton_server import EmbeddedTriton, Ports
 from export import publish, release
 from export.types import ExportOptions
-from tests.contract.test_whisper_export import full_windows, openai_decode, openai_model
 from tests.whisper_checkpoints import write_checkpoint
+from tests.whisper_openai import (
+    OPTIONS,
+    assert_equal,
+    full_windows,
+    openai_decode,
+    openai_model,
+    shortened,
+    transcribe,
+)
 
 FIRST_TOKENS = 32
 """Random weights never end; so many tokens are compared, timestamps among them."""
+
+Exported = tuple[Path, Path]
+"""The checkpoint, and the repository that its release lies in."""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    done: dict[str, Exported] = {}
+
+    def make(size: str) -> Exported:
+        if size not in done:
+            folder = tmp_path_factory.mktemp(size)
+            source, repository = write_checkpoint(folder / size, size), folder / "models"
+            publish.seed(repository)
+            release.make(
+                release.Release("whisper", str(source), ExportOptions()), repository, print
+            )
+            done[size] = source, repository
+        return done[size]
+
+    return make
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("size", ["tiny", "base"])
 def test_a_true_size_answers_through_triton_as_openai_whisper_decodes(
-    size: str, tmp_path: Path
+    size: str, exported: Callable[[str], Exported], tmp_path: Path
 ) -> None:
-    source = write_checkpoint(tmp_path / size, size)
-    repository = tmp_path / "models"
-    publish.seed(repository)
-    release.make(release.Release("whisper", str(source), ExportOptions()), repository, print)
+    source, repository = exported(size)
     (audio,) = full_windows(1)
     (theirs,) = openai_decode(
         openai_model(source, tmp_path), [audio], language="en", sample_len=FIRST_TOKENS
@@ -54,3 +81,19 @@ def test_a_true_size_answers_through_triton_as_openai_whisper_decodes(
     expected = [token for token in theirs.tokens if token < end_of_text]
     assert len(expected) > FIRST_TOKENS // 2
     assert [token for token in written if token < end_of_text][: len(expected)] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_true_size_decodes_with_every_option_as_openai_whisper(
+    exported: Callable[[str], Exported], tmp_path: Path
+) -> None:
+    """Beams, prompts, prefixes, translation, no timestamps: same tokens, same probabilities."""
+    source, repository = exported("tiny")
+    versions = sorted(p for p in (repository / "whisper").iterdir() if p.name.isdigit())
+    ours = shortened(versions[-1], FIRST_TOKENS, tmp_path / "short")
+    theirs = openai_model(source, tmp_path)
+    for options in OPTIONS.values():
+        audio = full_windows(1)
+        expected = openai_decode(theirs, audio, sample_len=FIRST_TOKENS, **options)
+        assert_equal(transcribe(ours, audio, **options), expected)

@@ -86,9 +86,10 @@ def test_clips_of_other_lengths_share_executions_and_change_no_answer(
         (np.full(1_600, np.nan, np.float32), OPTIONS),
         (SAMPLES[0], b"{"),
         (SAMPLES[0], b'{"language": "xx"}'),
-        (SAMPLES[0], b'{"beam_size": 5}'),
+        (SAMPLES[0], b'{"beam_size": 99}'),
+        (SAMPLES[0], b'{"beams": 5}'),
     ],
-    ids=["empty", "too long", "not a number", "not JSON", "language", "unknown option"],
+    ids=["empty", "too long", "not a number", "not JSON", "language", "beams", "unknown option"],
 )
 def test_a_bad_clip_fails_alone(
     client: grpc.InferenceServerClient, audio: Floats, options: bytes

@@ -18,6 +18,7 @@ from tests.whisper_runtime import (
     decoding,
     engine,
     generation,
+    search,
     transcriber,
     transcript,
 )
@@ -58,6 +59,10 @@ def mixed_batch() -> list[clips.Clip]:
         clip(SAMPLES[2], temperatures=(0.6,)),
         clip(SAMPLES[3], language="de", task="translate"),
         clip(np.concatenate(SAMPLES), word_timestamps=True, temperatures=(0.0,)),
+        clip(SAMPLES[1], beam_size=4, word_timestamps=True),
+        clip(SAMPLES[4], beam_size=4, prefix="one", patience=1.5),
+        clip(SAMPLES[0], temperatures=(0.8,), best_of=3),
+        clip(SAMPLES[5], timestamps=False),
     ]
 
 
@@ -118,16 +123,17 @@ def test_cancelled_clips_leave_and_harm_no_one(model: transcriber.Transcriber) -
     polls = itertools.count()
     batch = mixed_batch()
     expected = answers(model, batch)
-    questions = [lambda: True, never, lambda: next(polls) > 0, never, never]
+    questions = [lambda: True, never, lambda: next(polls) > 0, *[never] * (len(batch) - 3)]
     found = answers(model, batch, questions)
     assert found[0] is None
-    kept = [1, 3, 4]
+    kept = [1, *range(3, len(batch))]
     assert [approximately(found[i]) for i in kept] == [approximately(expected[i]) for i in kept]
     assert next(polls) >= 1, "the third caller was asked"
 
 
 def test_a_batch_of_cancelled_clips_is_decoded_no_further(model: transcriber.Transcriber) -> None:
-    assert answers(model, mixed_batch(), [lambda: True] * 5) == [None] * 5
+    batch = mixed_batch()
+    assert answers(model, batch, [lambda: True] * len(batch)) == [None] * len(batch)
 
 
 class CountingEngine(engine.Engine):
@@ -142,19 +148,49 @@ class CountingEngine(engine.Engine):
         return super().decode(tokens, *arguments)
 
 
-def test_finished_rows_leave_the_batch() -> None:
-    """The long clip goes on alone when the short ones have ended."""
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_finished_clips_leave_the_batch(beam_size: int) -> None:
+    """The long clip goes on alone when the short ones have ended, whatever the search."""
     facts = generation.Generation.read(RELEASE / "generation.json")
     counting = CountingEngine(RELEASE, facts.sizes, engine.EngineSettings(intra_op_threads=1))
     encoded = counting.encode([SAMPLES[0], SAMPLES[0], SAMPLES[0], np.concatenate(SAMPLES[:3])])
     start = (facts.tokens.start_of_transcript, facts.languages["en"], facts.tokens.transcribe)
+    last = facts.tokens.timestamp_begin + 1500
     tasks = [
-        decoding.DecodingTask(i, start, 0.0, 0, facts.tokens.timestamp_begin + 1500, never)
-        for i in range(4)
+        search.DecodingTask(i, start, 0.0, 0, last, never, beam_size=beam_size) for i in range(4)
     ]
-    found = decoding.BatchDecoder(counting, facts).decode(encoded, tasks, len(start))
+    found = decoding.BatchDecoder(counting, facts).decode(encoded, tasks)
     lengths = sorted(len(one.tokens) for one in found if one)
     assert lengths[0] < lengths[-1]
     assert counting.rows == sorted(counting.rows, reverse=True)
     assert (counting.rows[0], counting.rows[-1]) == (4, 1)
-    assert len(counting.rows) <= lengths[-1] + 1
+
+
+def test_the_best_of_several_draws_is_taken(model: transcriber.Transcriber) -> None:
+    """Of the same draws the first alone is no likelier than the best of all."""
+    limits = search.Limits(model.generation.tokens.end_of_text, model.generation.sizes.positions)
+    task = search.DecodingTask(0, (), 1.0, 7, 1 << 20, never, best_of=5)
+    walk = search.search_for(task, limits)
+    scores = np.log(np.random.default_rng(0).random((5, 60_000), np.float32))
+    while not walk.ended and len(walk.texts[0].tokens) < 4:
+        walk.advance(scores, np.log(np.exp(scores).sum(axis=1)))
+    means = [text.total_logprob / len(text.tokens) for text in walk.texts]
+    best = walk.hypothesis()
+    assert best is not None and len(set(means)) > 1
+    assert list(best.tokens) == walk.texts[int(np.argmax(means))].tokens
+    (answer,) = answers(model, [clip(SAMPLES[1], temperatures=(1.0,), best_of=5)])
+    assert answer is not None and answer["segments"][0]["temperature"] == 1.0
+
+
+def test_a_prefix_is_known_and_not_said_again(model: transcriber.Transcriber) -> None:
+    """What the clip is known to begin with isn't in the answer; what comes after has its times."""
+    options: dict[str, Any] = {"language": "en", "word_timestamps": True}
+    (whole,) = answers(model, [clip(SAMPLES[1], **options)])
+    assert whole is not None
+    first, *rest = [word for segment in whole["segments"] for word in segment["words"]]
+    (answer,) = answers(model, [clip(SAMPLES[1], prefix=first["word"], **options)])
+    assert answer is not None
+    words = [word for segment in answer["segments"] for word in segment["words"]]
+    assert [word["word"] for word in words] == [word["word"] for word in rest] != []
+    for here, there in zip(words, rest, strict=True):
+        assert here["start"] == pytest.approx(there["start"], abs=0.1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -27,10 +27,16 @@ def test_all_options_are_read() -> None:
         "word_timestamps": True,
         "temperatures": [0, 0.5],
         "prompt": "Before.",
+        "prefix": "First",
+        "timestamps": False,
         "logprobs": True,
+        "beam_size": 5,
+        "best_of": 3,
+        "patience": 2,
+        "length_penalty": 0.5,
     }
     options = clips.parse_clip(AUDIO, json.dumps(given).encode(), GENERATION).options
-    assert options == clips.ClipOptions("en", "translate", True, (0.0, 0.5), "Before.", True)
+    assert asdict(options) == {**given, "temperatures": (0.0, 0.5)}
 
 
 def test_null_is_the_default() -> None:
@@ -71,7 +77,16 @@ def test_unusable_audio_is_refused(audio: np.ndarray, complaint: str) -> None:  
         (b'{"temperatures": [NaN]}', "temperatures"),
         (b'{"temperatures": [true]}', "temperatures"),
         (b'{"prompt": ["a"]}', "prompt"),
+        (b'{"prefix": 7}', "prefix"),
         (b'{"logprobs": "yes"}', "logprobs"),
+        (b'{"timestamps": null}', "timestamps"),
+        (b'{"beam_size": 0}', "beam_size 0"),
+        (b'{"beam_size": 11}', "1 to 10"),
+        (b'{"beam_size": true}', "beam_size True"),
+        (b'{"best_of": 2.0}', "best_of 2.0"),
+        (b'{"patience": 0}', "patience 0"),
+        (b'{"patience": NaN}', "patience nan"),
+        (b'{"length_penalty": 1.5}', "length_penalty 1.5"),
     ],
 )
 def test_wrong_options_are_refused(options: bytes, complaint: str) -> None:

@@ -22,17 +22,24 @@ def test_same_tokens_are_allowed_as_in_openai_whisper(
     logits = np.random.default_rng(seed).standard_normal((1, VOCAB)).astype(np.float32)
     logits[:, BEGIN:] += lift
     expected = _openai(logits, history)
-    rules.TokenRules(GENERATION).apply(logits, [history])
+    rules.TokenRules(GENERATION).apply(logits, [(history, True)])
     np.testing.assert_array_equal(np.isfinite(logits), np.isfinite(expected))
     np.testing.assert_array_equal(logits[np.isfinite(logits)], expected[np.isfinite(expected)])
 
 
 def test_rows_follow_their_own_history() -> None:
     logits = np.zeros((2, VOCAB), np.float32)
-    rules.TokenRules(GENERATION).apply(logits, [[], [BEGIN + 10, 100]])
+    rules.TokenRules(GENERATION).apply(logits, [([], True), ([BEGIN + 10, 100], True)])
     assert not np.isfinite(logits[0, :BEGIN]).any(), "a transcript begins with a timestamp"
     assert not np.isfinite(logits[1, BEGIN : BEGIN + 11]).any(), "time doesn't go back"
     assert np.isfinite(logits[1, BEGIN + 11 :]).all()
+
+
+def test_a_text_without_timestamps_begins_with_a_word() -> None:
+    logits = np.zeros((1, VOCAB), np.float32)
+    rules.TokenRules(GENERATION).apply(logits, [([], False)])
+    blank, end = OPENAI.encode(" ")[0], OPENAI.eot
+    assert np.isfinite(logits[0, 100]) and not np.isfinite(logits[0, [blank, end]]).any()
 
 
 def test_log_normaliser_is_the_log_of_the_sum_of_exponentials() -> None:
@@ -50,7 +57,7 @@ def test_log_normaliser_of_nothing_is_minus_infinity() -> None:
 @pytest.mark.parametrize("history", [[], [BEGIN], [BEGIN, 50, BEGIN + 1499]])
 def test_something_is_always_allowed(history: list[int]) -> None:
     logits = np.zeros((1, VOCAB), np.float32)
-    rules.TokenRules(GENERATION).apply(logits, [history])
+    rules.TokenRules(GENERATION).apply(logits, [(history, True)])
     assert np.isfinite(logits).any()
 
 

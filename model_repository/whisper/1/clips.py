@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -19,9 +19,8 @@ DEFAULT_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """openai-whisper's ladder: the next rung is tried when a transcript looks wrong."""
 
 _MAX_TEMPERATURES = 10
-_OPTION_NAMES = frozenset(
-    {"language", "task", "word_timestamps", "temperatures", "prompt", "logprobs"}
-)
+_MAX_GROUP = 10
+"""Most texts of one clip that are followed or drawn at once; openai-whisper's command takes 5."""
 
 Task = Literal["transcribe", "translate"]
 
@@ -32,14 +31,33 @@ class InvalidClip(ValueError):
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """How to transcribe a clip; `language` None: detect it, `prompt`: text that came before."""
+    """How to transcribe a clip.
+
+    Attributes:
+        language: None: detect it.
+        prompt: text that came before the clip, or that shows how its words are spelled.
+        prefix: text that the clip is known to begin with; the transcript goes on after it.
+        timestamps: whether Whisper writes them; without, the text is one segment.
+        logprobs: whether the answer has every token's probability.
+        beam_size, patience, length_penalty: of the search at temperature 0, see `DecodingTask`.
+        best_of: of the draws above 0.
+    """
 
     language: str | None = None
     task: Task = "transcribe"
     word_timestamps: bool = False
     temperatures: tuple[float, ...] = DEFAULT_TEMPERATURES
     prompt: str | None = None
+    prefix: str | None = None
+    timestamps: bool = True
     logprobs: bool = False
+    beam_size: int = 1
+    best_of: int = 1
+    patience: float = 1.0
+    length_penalty: float | None = None
+
+
+_OPTION_NAMES = frozenset(option.name for option in fields(ClipOptions))
 
 
 @dataclass(frozen=True)
@@ -86,8 +104,14 @@ def _parse_options(raw: bytes, generation: Generation) -> ClipOptions:
         task=_task(given.get("task", "transcribe"), generation),
         word_timestamps=_flag("word_timestamps", given.get("word_timestamps", False)),
         temperatures=_temperatures(given.get("temperatures")),
-        prompt=_prompt(given.get("prompt")),
+        prompt=_text("prompt", given.get("prompt")),
+        prefix=_text("prefix", given.get("prefix")),
+        timestamps=_flag("timestamps", given.get("timestamps", True)),
         logprobs=_flag("logprobs", given.get("logprobs", False)),
+        beam_size=_group("beam_size", given.get("beam_size", 1)),
+        best_of=_group("best_of", given.get("best_of", 1)),
+        patience=_patience(given.get("patience", 1.0)),
+        length_penalty=_length_penalty(given.get("length_penalty")),
     )
 
 
@@ -130,11 +154,35 @@ def _temperatures(value: object) -> tuple[float, ...]:
 
 
 def _is_temperature(value: object) -> bool:
+    return _is_number(value) and value >= 0  # type: ignore[operator]
+
+
+def _is_number(value: object) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= 0  # type: ignore[arg-type,operator]
+    return is_number and math.isfinite(value)  # type: ignore[arg-type]
 
 
-def _prompt(value: object) -> str | None:
+def _text(name: str, value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value or None
-    raise InvalidClip("prompt isn't a text")
+    raise InvalidClip(f"{name} isn't a text")
+
+
+def _group(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_GROUP:
+        return value
+    raise InvalidClip(f"{name} {value!r} isn't a whole number of 1 to {_MAX_GROUP}")
+
+
+def _patience(value: object) -> float:
+    if _is_number(value) and 0 < value <= _MAX_GROUP:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise InvalidClip(f"patience {value!r} isn't a number above 0 and up to {_MAX_GROUP}")
+
+
+def _length_penalty(value: object) -> float | None:
+    if value is None:
+        return None
+    if _is_number(value) and 0 <= value <= 1:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise InvalidClip(f"length_penalty {value!r} isn't a number of 0 to 1")

@@ -58,7 +58,7 @@ class EncodedClips:
 
 @dataclass(frozen=True)
 class Cache:
-    """Self-attention keys and values: per layer twice (rows, heads, length, head_dim)."""
+    """Self-attention keys and values: per layer twice (clips, group, heads, length, head_dim)."""
 
     values: tuple[OrtValue, ...]
 
@@ -67,8 +67,8 @@ class Cache:
 class Pass:
     """One run of the decoder.
 
-    logits: float32, (rows, positions, vocab), a copy of its own; alignment: (rows, alignment heads,
-    length, 1500), scores before the softmax.
+    logits: float32, (clips, group, positions, vocab), a copy of its own; alignment: (clips,
+    alignment heads, group * length, 1500), scores before the softmax.
     """
 
     logits: Floats
@@ -127,14 +127,21 @@ class Engine:
             return self._on_device([array[first:last] for array in arrays])
         return self._on_device([array[list(rows)] for array in arrays])
 
-    def empty_cache(self, rows: int) -> Cache:
-        """The cache before the first token."""
-        empty = np.zeros((rows, self.sizes.heads, 0, self.sizes.head_dim), self._dtype)
+    def empty_cache(self, clips: int, group: int) -> Cache:
+        """The cache before the first token, of `group` rows for each clip."""
+        empty = np.zeros((clips, group, self.sizes.heads, 0, self.sizes.head_dim), self._dtype)
         return Cache(tuple(self._to_device(empty) for _ in self._past_names))
 
-    def keep(self, cache: Cache, rows: Sequence[int]) -> Cache:
-        """A copy of the rows of a cache that go on."""
-        return Cache(tuple(self._to_device(value.numpy()[list(rows)]) for value in cache.values))
+    def keep(self, cache: Cache, clips: Sequence[int]) -> Cache:
+        """A copy of the clips of a cache that go on."""
+        return Cache(tuple(self._to_device(value.numpy()[list(clips)]) for value in cache.values))
+
+    def reorder(self, cache: Cache, sources: NDArray[np.intp]) -> Cache:
+        """A copy in which each row continues another of its clip; sources: (clips, group)."""
+        clips = np.arange(len(sources))[:, None]
+        return Cache(
+            tuple(self._to_device(value.numpy()[clips, sources]) for value in cache.values)
+        )
 
     def decode(
         self,
@@ -144,9 +151,10 @@ class Engine:
         cache: Cache,
         encoded: EncodedClips,
     ) -> Pass:
-        """Reads `tokens`, int64, (rows, length), after what the cache holds.
+        """Reads `tokens`, int64, (clips, group, length), after what the cache holds.
 
-        padding: int64, (rows,), padding columns at the left of each row since the cache was empty.
+        padding: int64, (clips,), padding columns at the left of a clip's rows since the cache was
+        empty.
         logit_positions: columns of `tokens` whose logits are wanted.
         """
         binding = self._decoder.io_binding()

@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from clips import Clip
-from decoding import BatchDecoder, DecodingTask, Hypothesis
+from decoding import BatchDecoder
 from engine import EncodedClips
 from generation import TIMESTAMP_S
 from prompts import Prompt
+from search import DecodingTask, Hypothesis
 from tokenization import WhisperTokenizer
 from transcript import MIN_AVG_LOGPROB, compression_ratio, is_silence
 
@@ -49,7 +50,7 @@ class FallbackDecoder:
             if not waiting:
                 break
             tasks = [self._task(i, clips[i], prompts[i], rung, is_cancelled[i]) for i in waiting]
-            decoded = self._decoder.decode(encoded, tasks, len(prompts[0].start))
+            decoded = self._decoder.decode(encoded, tasks)
             for i, hypothesis in zip(waiting, decoded, strict=True):
                 if hypothesis is None:
                     gone.add(i)
@@ -61,13 +62,19 @@ class FallbackDecoder:
     def _task(
         self, index: int, clip: Clip, prompt: Prompt, rung: int, is_cancelled: Callable[[], bool]
     ) -> DecodingTask:
+        options = clip.options
         return DecodingTask(
             clip=index,
             prompt=prompt.tokens,
-            temperature=clip.options.temperatures[rung],
+            temperature=options.temperatures[rung],
             seed=_seed(clip, rung),
             end_timestamp=self._first_timestamp + math.ceil(clip.duration_s / TIMESTAMP_S),
             is_cancelled=is_cancelled,
+            beam_size=options.beam_size,
+            best_of=options.best_of,
+            patience=options.patience,
+            length_penalty=options.length_penalty,
+            timed=options.timestamps,
         )
 
     def _repeats(self, hypothesis: Hypothesis) -> bool:

@@ -24,24 +24,32 @@ class TokenRules:
         tokens = generation.tokens
         self._end_of_text = tokens.end_of_text
         self._timestamps = tokens.timestamp_begin
-        self._suppressed = np.array(sorted({*generation.suppress, tokens.no_timestamps}), np.intp)
+        self._no_timestamps = tokens.no_timestamps
+        self._suppressed = np.array(sorted(generation.suppress), np.intp)
         self._suppressed_first = np.array(generation.begin_suppress, np.intp)
         self._latest_first = tokens.timestamp_begin + generation.max_initial_timestamp_index
 
-    def apply(self, logits: Floats, generated: Sequence[Sequence[int]]) -> None:
+    def apply(self, logits: Floats, texts: Sequence[tuple[Sequence[int], bool]]) -> None:
         """Sets the logits of forbidden tokens to minus infinity, in place.
 
-        logits: float32, (rows, vocab), finite; generated: per row, the tokens decoded so far.
+        logits: float32, (rows, vocab), finite; texts: per row, the tokens decoded so far, and
+        whether the text has timestamps.
         """
         logits[:, self._suppressed] = -np.inf
-        for row, tokens in zip(logits, generated, strict=True):
-            if tokens:
-                self._keep_pairs(row, tokens)
-            else:
+        for row, (tokens, timed) in zip(logits, texts, strict=True):
+            if not tokens:
                 row[self._suppressed_first] = -np.inf
-                row[: self._timestamps] = -np.inf
-                row[self._latest_first + 1 :] = -np.inf
-            self._prefer_timestamps(row)
+            if timed:
+                self._keep_time(row, tokens)
+
+    def _keep_time(self, row: Floats, tokens: Sequence[int]) -> None:
+        row[self._no_timestamps] = -np.inf
+        if tokens:
+            self._keep_pairs(row, tokens)
+        else:
+            row[: self._timestamps] = -np.inf
+            row[self._latest_first + 1 :] = -np.inf
+        self._prefer_timestamps(row)
 
     def _keep_pairs(self, row: Floats, tokens: Sequence[int]) -> None:
         begin = self._timestamps

@@ -121,7 +121,7 @@ def _spread(bounds_s: NDArray[np.float64], words: Sequence[WordTokens]) -> NDArr
         shares = (letters[first : last + 1] - letters[first]) / (letters[last] - letters[first])
         begin_s, end_s = bounds_s[first], bounds_s[last]
         spread[first : last + 1] = begin_s + shares * (end_s - begin_s)
-    return spread
+    return np.clip(spread, bounds_s[0], bounds_s[-1])  # a sum's rounding may lie outside
 
 
 def _timed_words(

@@ -90,9 +90,11 @@ class WhisperTokenizer:
                 pieces.append(WordTokens(text, tuple(pending)))
                 pending = []
                 offset += len(text)
-        if pending:
-            pieces.append(WordTokens(self.decode(pending), tuple(pending)))
-        return pieces
+        rest = WordTokens(whole[offset:], tuple(pending))
+        if pending and (rest.text or not pieces):
+            return [*pieces, rest]
+        # Broken bytes may show as one sign together, and as two apart.
+        return [*pieces[:-1], _joined(pieces[-1], rest)] if pending else pieces
 
 
 def _join_at_spaces(pieces: Sequence[WordTokens]) -> list[WordTokens]:

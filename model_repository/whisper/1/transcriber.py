@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ class Transcriber:
             for clip, language, h in zip(clips, languages, hypotheses, strict=True)
         ]
         tasks = [
-            AlignmentTask(index, prompts[index].start, transcript)
+            AlignmentTask(index, prompts[index], transcript)
             for index, transcript in enumerate(transcripts)
             if transcript and transcript.segments and clips[index].options.word_timestamps
         ]
@@ -62,11 +62,18 @@ class Transcriber:
         options = ClipOptions(temperatures=(0.0,), word_timestamps=True)
         self.transcribe([Clip(silence, options)], [lambda: False])
 
-    def _languages(self, clips: Sequence[Clip], encoded: EncodedClips) -> list[tuple[str, float]]:
-        """Language and its probability per clip; a clip whose caller named it isn't asked."""
-        named = [(clip.options.language or "en", 1.0) for clip in clips]
+    def _languages(
+        self, clips: Sequence[Clip], encoded: EncodedClips
+    ) -> list[tuple[str, Mapping[str, float]]]:
+        """Each clip's language, and the languages' probabilities; where the caller named it, or
+        the model knows but one, it isn't asked for."""
+        named = [clip.options.language or "en" for clip in clips]
+        sure: list[tuple[str, Mapping[str, float]]] = [(name, {name: 1.0}) for name in named]
         unnamed = [clip.options.language is None for clip in clips]
         if not self.generation.multilingual or not any(unnamed):
-            return named
+            return sure
         detected = self._decoder.detect_languages(encoded)
-        return [d if ask else n for d, n, ask in zip(detected, named, unnamed, strict=True)]
+        return [
+            (max(found, key=found.__getitem__), found) if ask else given
+            for found, given, ask in zip(detected, sure, unnamed, strict=True)
+        ]

@@ -6,12 +6,12 @@ import json
 import math
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clips import Clip
-from decoding import Hypothesis
 from generation import SpecialTokens
+from search import Hypothesis
 from segments import Segment, split_segments
 from tokenization import WhisperTokenizer
 
@@ -22,6 +22,9 @@ MAX_NO_SPEECH_PROB = 0.6
 """Above this, and with a guessed text, the clip is silent (openai-whisper,
 `no_speech_threshold`)."""
 
+MIN_LANGUAGE_PROBABILITY = 0.01
+"""Below this a language isn't worth a word in the answer."""
+
 _TIME_DIGITS = 3
 
 
@@ -29,12 +32,12 @@ _TIME_DIGITS = 3
 class Transcript:
     """What was said in a clip; times in seconds from the clip's start.
 
-    `language_probability` is 1 where the caller named the language, or the model knows only one.
+    `languages`: the probability of each language; 1 for the only one where the caller named it.
     `with_logprobs`: the caller wants to know each token's probability.
     """
 
     language: str
-    language_probability: float
+    languages: Mapping[str, float]
     hypothesis: Hypothesis
     segments: tuple[Segment, ...]
     duration_s: float
@@ -42,7 +45,10 @@ class Transcript:
 
 
 def transcript_of(
-    clip: Clip, language: tuple[str, float], hypothesis: Hypothesis, special: SpecialTokens
+    clip: Clip,
+    language: tuple[str, Mapping[str, float]],
+    hypothesis: Hypothesis,
+    special: SpecialTokens,
 ) -> Transcript:
     """Cuts a decoded clip into segments; a silent one has none."""
     segments: list[Segment] = []
@@ -50,7 +56,7 @@ def transcript_of(
         segments = split_segments(hypothesis.tokens, hypothesis.logprobs, special, clip.duration_s)
     return Transcript(
         language=language[0],
-        language_probability=language[1],
+        languages=language[1],
         hypothesis=hypothesis,
         segments=tuple(segments),
         duration_s=clip.duration_s,
@@ -95,12 +101,19 @@ def to_json(transcript: Transcript, tokenizer: WhisperTokenizer) -> str:
     answer = {
         "text": "".join(str(segment["text"]) for segment in segments).strip(),
         "language": transcript.language,
-        "language_probability": transcript.language_probability,
+        "language_probability": transcript.languages[transcript.language],
+        "languages": _likely(transcript.languages),
         "no_speech_prob": hypothesis.no_speech_prob,
         "segments": segments,
         "duration": transcript.duration_s,
     }
     return json.dumps(answer, ensure_ascii=False, allow_nan=False)
+
+
+def _likely(languages: Mapping[str, float]) -> dict[str, float]:
+    """The languages that may well be spoken, the likeliest first."""
+    ordered = sorted(languages.items(), key=lambda entry: entry[1], reverse=True)
+    return {code: p for code, p in ordered if p >= MIN_LANGUAGE_PROBABILITY}
 
 
 def _words(segment: Segment) -> list[dict[str, object]]:

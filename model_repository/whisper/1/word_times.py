@@ -10,6 +10,7 @@ import numpy as np
 from alignment import token_times
 from engine import EncodedClips, Engine
 from generation import TIMESTAMP_S, Generation
+from prompts import Prompt
 from segments import add_words
 from tokenization import WhisperTokenizer
 from transcript import Transcript
@@ -21,11 +22,11 @@ class AlignmentTask:
 
     Attributes:
         clip: index of its clip among the encoded ones.
-        start: the start sequence that its text was decoded after.
+        prompt: what its text was decoded after.
     """
 
     clip: int
-    start: tuple[int, ...]
+    prompt: Prompt
     transcript: Transcript
 
 
@@ -46,18 +47,19 @@ class WordAligner:
     def _align(self, encoded: EncodedClips, tasks: Sequence[AlignmentTask]) -> list[Transcript]:
         lines = [self._line(task) for task in tasks]
         width = max(len(line) for line in lines)
-        tokens = np.full((len(lines), width), self._tokens.end_of_text, np.int64)
+        tokens = np.full((len(lines), 1, width), self._tokens.end_of_text, np.int64)
         padding = np.array([width - len(line) for line in lines], np.int64)
-        for row, line, pad in zip(tokens, lines, padding, strict=True):
-            row[pad:] = line
+        for rows, line, pad in zip(tokens, lines, padding, strict=True):
+            rows[0, pad:] = line
         clips = self._engine.select(encoded, [task.clip for task in tasks])
-        cache = self._engine.empty_cache(len(lines))
+        cache = self._engine.empty_cache(len(lines), 1)
         result = self._engine.decode(tokens, padding, [width - 1], cache, clips)
         timed: list[Transcript] = []
         for task, scores, pad in zip(tasks, result.alignment.numpy(), padding, strict=True):
             transcript = task.transcript
             frames = int(transcript.duration_s / TIMESTAMP_S)
-            times_s = token_times(scores[:, pad:], frames, first=len(task.start))
+            first = len(task.prompt.start) + len(task.prompt.prefix)
+            times_s = token_times(scores[:, pad:], frames, first)
             segments = add_words(transcript.segments, times_s, self._tokenizer, transcript.language)
             timed.append(replace(transcript, segments=tuple(segments)))
         return timed
@@ -65,4 +67,5 @@ class WordAligner:
     def _line(self, task: AlignmentTask) -> list[int]:
         """The text as Whisper would write it without timestamps."""
         text = [token for segment in task.transcript.segments for token in segment.text_tokens]
-        return [*task.start, self._tokens.no_timestamps, *text, self._tokens.end_of_text]
+        start = (*task.prompt.start, self._tokens.no_timestamps, *task.prompt.prefix)
+        return [*start, *text, self._tokens.end_of_text]
