@@ -8,10 +8,25 @@ from dataclasses import dataclass, replace
 
 from api import conversation, quality
 from api.chunking import Chunk
-from api.services import diarization, emotion
-from api.services.emotion import HeardWindow
+from api.quality import Heard
+from api.services import diarization
+from api.services.emotion import HeardWindow, Hearing
 from api.services.whisper import Transcript
-from api.types import Analysis, AnalysisOptions, ModelRelease, Region, Segment, Turn, Waveform
+from api.sound import Sound
+from api.turn_taking import stretches
+from api.types import (
+    Analysis,
+    AnalysisOptions,
+    EmotionCurve,
+    ModelRelease,
+    Region,
+    Segment,
+    Turn,
+    Waveform,
+)
+
+ENVELOPE_POINTS = 1200
+"""As many as a wide screen can show."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class Findings:
     turns: Sequence[Turn]
     heard: Sequence[HeardWindow]
     emotion_labels: Sequence[str]
+    sound: Sound
 
 
 def assemble(
@@ -40,26 +56,51 @@ def assemble(
         for chunk, transcript in zip(found.chunks, found.transcripts, strict=True)
         for segment in to_source(transcript.segments, chunk)
     ]
+    turns = found.turns
     if options.diarize:
-        segments = diarization.assign_speakers(segments, found.turns)
+        segments = diarization.assign_speakers(segments, turns)
+    curves: tuple[EmotionCurve, ...] = ()
     if options.emotions:
-        segments = [
-            replace(s, emotion=emotion.over(found.heard, s.start, s.end, found.emotion_labels))
-            for s in segments
-        ]
+        hearing = Hearing(found.heard, found.emotion_labels)
+        segments = [replace(s, emotion=hearing.over(s.start, s.end)) for s in segments]
+        turns = [replace(t, emotion=hearing.over(t.start, t.end)) for t in turns]
+        curves = _curves(hearing, turns, found.regions, waveform.duration_s)
     return Analysis(
         id=analysis_id,
         duration=waveform.duration_s,
         language=options.language or spoken_language(found.chunks, found.transcripts),
         segments=tuple(segments),
-        turns=tuple(found.turns),
-        speakers=conversation.speakers(found.turns, segments),
+        turns=tuple(turns),
+        speakers=conversation.speakers(turns, segments),
         emotions=conversation.emotions(segments),
-        conversation=conversation.analyse(found.turns, segments, waveform.duration_s),
-        quality=quality.audit(segments, found.regions),
+        conversation=conversation.analyse(turns, segments, found.sound),
+        quality=quality.audit(segments, Heard(found.regions, _wordless(found), found.sound)),
         models=releases,
         timings_ms=timings_ms,
+        emotion_curves=curves,
+        envelope=found.sound.envelope(ENVELOPE_POINTS),
     )
+
+
+def _curves(
+    hearing: Hearing, turns: Sequence[Turn], regions: Sequence[Region], duration_s: float
+) -> tuple[EmotionCurve, ...]:
+    """One a speaker, by first appearance; one for all speech where nobody was told apart."""
+    spoken: defaultdict[str | None, list[tuple[float, float]]] = defaultdict(list)
+    for turn in stretches(turns):
+        spoken[turn.speaker].append((turn.start, turn.end))
+    if not turns and regions:
+        spoken[None] = [(r.start, r.end) for r in regions]
+    return tuple(hearing.curve(who, own, duration_s) for who, own in spoken.items())
+
+
+def _wordless(found: Findings) -> list[Region]:
+    """Spans of the chunks that came back without text: the detector heard somebody there."""
+    return [
+        Region(chunk.start, chunk.end)
+        for chunk, transcript in zip(found.chunks, found.transcripts, strict=True)
+        if not any(segment.text.strip() for segment in transcript.segments)
+    ]
 
 
 def to_source(segments: Sequence[Segment], chunk: Chunk) -> list[Segment]:

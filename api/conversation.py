@@ -2,37 +2,57 @@
 
 Definitions, after Jaffe & Feldstein, "Rhythms of Dialogue" (1970), in the words used since:
 
-- talk time: the length of a speaker's turns;
+- talk time: the length of a speaker's turns as diarization drew them; its share: of everybody's;
 - non-talk time: the recording's length minus the union of all turns;
 - overlap: time in which at least two speakers hold a turn;
-- interruption: a turn that starts while another speaker's turn still lasts, and outlives it;
-- words per minute: words over talk time.
+- interruption: a turn that starts while another speaker's turn still lasts, and outlives it
+  (`api.turn_taking` says from which overlap on);
+- turn length, longest monologue: from a turn's first sound to its last, pauses included, until
+  somebody else speaks alone;
+- response time: from the end of one speaker's turn to the start of the next one's, below 0 where
+  they overlap ("floor transfer offset", Heldner & Edlund 2010; de Ruiter, Mitterer & Enfield 2006);
+- words per minute: words over talk time;
+- loudness: ITU-R BS.1770-4, of the times in which a speaker speaks alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import pairwise
+from statistics import fmean, median
 
-from api.types import Conversation, Segment, SpeakerSummary, Turn
+from api.loudness import integrated
+from api.services.emotion import UNCERTAIN
+from api.sound import Sound
+from api.turn_taking import coverage, floor, interruptions, stretches
+from api.types import Conversation, Monologue, Segment, SpeakerSummary, Turn, TurnLengths
 
 
-def analyse(turns: Sequence[Turn], segments: Sequence[Segment], duration_s: float) -> Conversation:
+def analyse(turns: Sequence[Turn], segments: Sequence[Segment], sound: Sound) -> Conversation:
     """The conversation as numbers; turns may overlap and come in any order."""
-    turns = sorted(turns, key=lambda t: (t.start, t.end))
-    talk_time = _talk_time(turns)
-    union, overlap = _union_and_overlap(turns)
+    spoken = stretches(turns)
+    talk_time = _talk_time(spoken)
+    covered = coverage(spoken)
+    held = floor(spoken, covered.alone)
     words = Counter[str]()
     for segment in segments:
         if segment.speaker is not None:
             words[segment.speaker] += len(segment.words) or len(segment.text.split())
+    cut_in = interruptions(spoken)
+    total = sum(talk_time.values())
     return Conversation(
         talk_time=talk_time,
-        non_talk_time=max(0.0, duration_s - union),
-        interruptions=_interruptions(turns),
-        overlap=overlap,
+        non_talk_time=max(0.0, sound.duration_s - covered.spoken),
+        interruptions=len(cut_in),
+        overlap=covered.overlap,
         words_per_minute={s: 60 * words[s] / t for s, t in talk_time.items() if t > 0},
+        talk_share={s: t / total for s, t in talk_time.items() if total > 0},
+        interruptions_by=_who_whom([(i.by, i.of) for i in cut_in]),
+        turn_lengths={s: _lengths([t for t in held if t.speaker == s]) for s in talk_time},
+        longest_monologue=_longest(held),
+        response_time=_response_time(held),
+        loudness=_loudness(covered.alone, sound),
     )
 
 
@@ -41,27 +61,28 @@ def speakers(turns: Sequence[Turn], segments: Sequence[Segment]) -> tuple[Speake
 
     `turns` counts how often a speaker took the floor: a pause ends no turn, another voice does.
     """
-    talk_time = _talk_time(turns)
-    in_order = sorted(turns, key=lambda t: t.start)
-    count = Counter(speaker for speaker, _ in groupby(in_order, key=lambda t: t.speaker))
+    spoken = stretches(turns)
+    count = Counter(turn.speaker for turn in floor(spoken, coverage(spoken).alone))
+    said: defaultdict[str, list[Segment]] = defaultdict(list)
+    for segment in segments:
+        if segment.speaker is not None:
+            said[segment.speaker].append(segment)
     return tuple(
         SpeakerSummary(
-            id=speaker,
-            talk_time=talk_time[speaker],
-            turns=count[speaker],
-            emotions=_emotion_shares([s for s in segments if s.speaker == speaker]),
+            id=speaker, talk_time=time, turns=count[speaker], emotions=_shares(said[speaker])
         )
-        for speaker in talk_time
+        for speaker, time in _talk_time(spoken).items()
     )
 
 
 def emotions(segments: Sequence[Segment]) -> tuple[str, ...]:
-    """Labels heard in the recording, most present first."""
-    shares = _emotion_shares(segments)
-    return tuple(sorted(shares, key=shares.__getitem__, reverse=True))
+    """Labels heard in the recording, most present first; what stayed uncertain is none."""
+    shares = _shares(segments)
+    heard = sorted(shares, key=shares.__getitem__, reverse=True)
+    return tuple(label for label in heard if label != UNCERTAIN)
 
 
-def _emotion_shares(segments: Sequence[Segment]) -> dict[str, float]:
+def _shares(segments: Sequence[Segment]) -> dict[str, float]:
     spoken: defaultdict[str, float] = defaultdict(float)
     for segment in segments:
         if segment.emotion is not None:
@@ -70,32 +91,48 @@ def _emotion_shares(segments: Sequence[Segment]) -> dict[str, float]:
     return {label: time / total for label, time in spoken.items()} if total > 0 else {}
 
 
-def _talk_time(turns: Sequence[Turn]) -> dict[str, float]:
-    talk_time: dict[str, float] = {}
-    for turn in sorted(turns, key=lambda t: t.start):
-        talk_time[turn.speaker] = talk_time.get(turn.speaker, 0.0) + turn.duration_s
-    return talk_time
+def _talk_time(spoken: Sequence[Turn]) -> dict[str, float]:
+    talk_time: defaultdict[str, float] = defaultdict(float)
+    for turn in spoken:
+        talk_time[turn.speaker] += turn.duration_s
+    return dict(talk_time)
 
 
-def _union_and_overlap(turns: Sequence[Turn]) -> tuple[float, float]:
-    """Seconds covered by at least one turn, and by at least two: a sweep over the turns' edges."""
-    edges = sorted([(t.start, 1) for t in turns] + [(t.end, -1) for t in turns])
-    union = overlap = 0.0
-    holders, since = 0, 0.0
-    for time, change in edges:
-        union += (time - since) * (holders >= 1)
-        overlap += (time - since) * (holders >= 2)
-        holders, since = holders + change, time
-    return union, overlap
+def _who_whom(pairs: Sequence[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for by, of in pairs:
+        counts[by][of] = counts[by].get(of, 0) + 1
+    return dict(counts)
 
 
-def _interruptions(turns: Sequence[Turn]) -> int:
-    """Turns are sorted by start; the floor is held by whoever's turn ends last so far."""
-    count = 0
-    floor: Turn | None = None
-    for turn in turns:
-        if floor is None or turn.end > floor.end:
-            if floor is not None and turn.start < floor.end and turn.speaker != floor.speaker:
-                count += 1
-            floor = turn
-    return count
+def _lengths(held: Sequence[Turn]) -> TurnLengths:
+    lengths = [turn.duration_s for turn in held]
+    if not lengths:
+        return TurnLengths(count=0, mean=0.0, median=0.0, longest=0.0)
+    return TurnLengths(
+        count=len(lengths), mean=fmean(lengths), median=median(lengths), longest=max(lengths)
+    )
+
+
+def _longest(held: Sequence[Turn]) -> Monologue | None:
+    if not held:
+        return None
+    turn = max(held, key=lambda t: t.duration_s)
+    return Monologue(turn.speaker, turn.start, turn.end)
+
+
+def _response_time(held: Sequence[Turn]) -> dict[str, float]:
+    """The median by who answers; whoever never follows somebody else isn't in it."""
+    offsets: defaultdict[str, list[float]] = defaultdict(list)
+    for before, after in pairwise(held):
+        offsets[after.speaker].append(after.start - before.end)
+    return {speaker: median(own) for speaker, own in offsets.items()}
+
+
+def _loudness(alone: Sequence[Turn], sound: Sound) -> dict[str, float]:
+    """In LUFS; whoever is never alone for long enough isn't in it."""
+    by_speaker: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for turn in alone:
+        by_speaker[turn.speaker].append((turn.start, turn.end))
+    levels = {s: integrated(sound.weighted, own) for s, own in by_speaker.items()}
+    return {speaker: level for speaker, level in levels.items() if level is not None}

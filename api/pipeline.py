@@ -22,6 +22,7 @@ from api.services.known_speakers import Voice
 from api.services.whisper import Transcript
 from api.services.windows import cover
 from api.serving import ServedModels, Serving
+from api.sound import measure
 from api.triton import TritonClient
 from api.types import (
     Analysis,
@@ -95,15 +96,18 @@ class Pipeline:
             if on_segments is not None:
                 on_segments(to_source(transcript.segments, cut[index]))
 
-        transcripts, turns, heard = await together(
+        transcripts, turns, heard, sound = await together(
             branches.transcribe(cut, options, on_transcript),
             self._diarize(branches, waveform, regions, options, references),
             self._hear_emotions(branches, waveform, regions, options),
+            self._run(lambda: measure(waveform.blocks())),
         )
-        found = Findings(regions, cut, transcripts, turns, heard, served.emotion_labels)
+        found = Findings(regions, cut, transcripts, turns, heard, served.emotion_labels, sound)
         with timed(timings, "assembly"):
             releases = dict(served.releases)
-            analysis = assemble(uuid4().hex, waveform, options, found, releases, timings)
+            analysis = await self._run(
+                assemble, uuid4().hex, waveform, options, found, releases, timings
+            )
         return replace(analysis, cache=kept.outcomes)
 
     def _kept(

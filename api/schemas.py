@@ -26,9 +26,13 @@ class _FromDomain(BaseModel):
 
 
 class EmotionResponse(_FromDomain):
-    """How a segment sounded."""
+    """How a segment or a turn sounded."""
 
-    label: str = Field(examples=["happy"])
+    label: str = Field(
+        description="The likeliest label; `uncertain` where none is likelier than all others "
+        "together",
+        examples=["happy", "uncertain"],
+    )
     scores: dict[str, float] = Field(description="Probability of every label; they sum to 1")
 
 
@@ -72,6 +76,42 @@ class TurnResponse(_FromDomain):
     start: float
     end: float
     speaker: str
+    emotion: EmotionResponse | None = None
+
+
+class EmotionCurveResponse(_FromDomain):
+    """How one speaker sounded over time, at most 240 points."""
+
+    speaker: str | None = Field(description="Null where the speakers weren't told apart")
+    times: list[float] = Field(description="Seconds from the start of the recording")
+    scores: dict[str, list[float]] = Field(
+        description="For every label its probability at each of `times`"
+    )
+
+
+class TurnLengthsResponse(_FromDomain):
+    """One speaker's turns, from first sound to last; lengths in seconds."""
+
+    count: int
+    mean: float
+    median: float
+    longest: float
+
+
+class MonologueResponse(_FromDomain):
+    """The longest turn of the recording."""
+
+    speaker: str
+    start: float
+    end: float
+    duration: float
+
+
+class StretchResponse(_FromDomain):
+    """From when to when, in seconds from the start of the recording."""
+
+    start: float
+    end: float
 
 
 class ConversationResponse(_FromDomain):
@@ -82,15 +122,31 @@ class ConversationResponse(_FromDomain):
     interruptions: int
     overlap: float = Field(description="Seconds in which at least two held it")
     words_per_minute: dict[str, float]
+    talk_share: dict[str, float] = Field(description="Of all speakers' talk time; they sum to 1")
+    interruptions_by: dict[str, dict[str, int]] = Field(
+        description="Who interrupted, whom, how often",
+        examples=[{"SPEAKER_01": {"SPEAKER_00": 2}}],
+    )
+    turn_lengths: dict[str, TurnLengthsResponse]
+    longest_monologue: MonologueResponse | None
+    response_time: dict[str, float] = Field(
+        description="Median seconds between the turn before and the speaker's own; below 0 where "
+        "they begin before the other has ended"
+    )
+    loudness: dict[str, float] = Field(description="LUFS by speaker, after ITU-R BS.1770-4")
 
 
 class QualityResponse(_FromDomain):
-    """How far the transcript covers the speech."""
+    """How far the transcript covers the speech; flags are listed in docs/analysis.md."""
 
     speech_s: float
     words_outside_speech: int
     uncovered_speech_s: float
     flags: list[str]
+    missed: list[StretchResponse] = Field(description="Speech without words that is worth a look")
+    repetition: float = Field(description="Share of the words that lie in loops, 0 to 1")
+    snr_db: float | None = Field(description="Speech over noise; null without speech")
+    clipped_share: float = Field(description="Of the samples")
 
 
 class ModelResponse(_FromDomain):
@@ -114,6 +170,7 @@ class AudioResponse(_FromDomain):
     )
     segments: list[SegmentResponse]
     turns: list[TurnResponse]
+    emotion_curves: list[EmotionCurveResponse]
     speakers: list[SpeakerResponse]
     conversation: ConversationResponse
     quality: QualityResponse

@@ -89,6 +89,7 @@ class Turn:
     start: float
     end: float
     speaker: str
+    emotion: Emotion | None = None
 
     @property
     def duration_s(self) -> float:
@@ -117,7 +118,8 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Emotion:
-    """How a stretch of speech sounded: the likeliest label, and every label's probability."""
+    """How a stretch of speech sounded: every label's probability, and the likeliest label, or
+    `uncertain` where none is likely enough."""
 
     label: str
     scores: dict[str, float]
@@ -197,24 +199,82 @@ class SpeakerSummary:
 
 
 @dataclass(frozen=True)
+class EmotionCurve:
+    """How one speaker sounded over time: a value of each label at each of `times`.
+
+    `speaker` is None where the speakers weren't told apart.
+    """
+
+    speaker: str | None
+    times: tuple[float, ...]
+    scores: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class TurnLengths:
+    """One speaker's turns: how many, and their lengths in seconds."""
+
+    count: int
+    mean: float
+    median: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class Monologue:
+    """The longest turn of a recording."""
+
+    speaker: str
+    start: float
+    end: float
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
 class Conversation:
-    """Who held the floor for how long; see `api.conversation` for the definitions."""
+    """Who held the floor for how long; see `api.conversation` for the definitions.
+
+    What has a default came later: analyses that were stored before are read without it.
+    """
 
     talk_time: dict[str, float]
     non_talk_time: float
     interruptions: int
     overlap: float
     words_per_minute: dict[str, float]
+    talk_share: dict[str, float] = field(default_factory=dict)
+    interruptions_by: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Who interrupted, whom, how often."""
+    turn_lengths: dict[str, TurnLengths] = field(default_factory=dict)
+    longest_monologue: Monologue | None = None
+    response_time: dict[str, float] = field(default_factory=dict)
+    """Median by who answers, in seconds; below 0 where they begin before the other has ended."""
+    loudness: dict[str, float] = field(default_factory=dict)
+    """In LUFS."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How far the transcript covers the speech, and what to be careful about."""
+    """How far the transcript covers the speech, and what to be careful about.
+
+    What has a default came later: analyses that were stored before are read without it.
+    """
 
     speech_s: float
     words_outside_speech: int
     uncovered_speech_s: float
     flags: tuple[str, ...]
+    missed: tuple[Region, ...] = ()
+    """Speech that got no words, where that is worth a look."""
+    repetition: float = 0.0
+    """Share of the words that lie in loops."""
+    snr_db: float | None = None
+    """Speech over noise; None without speech."""
+    clipped_share: float = 0.0
+    """Of the samples."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +294,9 @@ class Analysis:
     timings_ms: dict[str, float]
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     cache: dict[str, Literal["hit", "miss"]] = field(default_factory=dict)
+    emotion_curves: tuple[EmotionCurve, ...] = ()
+    envelope: tuple[float, ...] = ()
+    """The waveform's outline: peaks of equally long stretches, 0 to 1."""
 
     @property
     def cached(self) -> bool:

@@ -12,7 +12,7 @@ import structlog
 from numpy.typing import NDArray
 
 from api.errors import DeadlineExceeded, ModelUnavailable, Overloaded
-from api.services import ensemble, whisper
+from api.services import emotion, ensemble, whisper
 from api.services.ensemble import HeardUtterance
 from api.services.whisper import Transcript
 from api.serving import ServedModels
@@ -83,9 +83,7 @@ class Recognizer:
 
     def emotion(self, heard: HeardUtterance, served: ServedModels) -> Emotion:
         """The utterance's emotion by name."""
-        pairs = zip(served.emotion_labels, heard.emotions, strict=True)
-        scores = {label: float(p) for label, p in pairs}
-        return Emotion(label=max(scores, key=scores.__getitem__), scores=scores)
+        return emotion.name(served.emotion_labels, heard.emotions)
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:

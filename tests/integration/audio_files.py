@@ -44,24 +44,44 @@ def digits() -> list[NDArray[np.float32]]:
 
 
 def wordless(count: int, seed: int) -> list[NDArray[np.float32]]:
-    """Silence, white, pink and brown noise, and mains hum with harmonics: 2 to 12 s, at levels
-    from barely there to loud."""
+    """Silence, white, pink and brown noise, mains hum with harmonics, and music: 2 to 12 s, at
+    levels from barely there to loud."""
     rng = np.random.default_rng(seed)
     clips = []
     for number in range(count):
         size = int(rng.integers(2, 13)) * SAMPLE_RATE_HZ
         level = 10 ** rng.uniform(-4, -0.7)
-        kind = number % 5
+        kind = number % 6
         if kind == 0:
             clip = np.zeros(size)
         elif kind == 4:
             t = np.arange(size) / SAMPLE_RATE_HZ
             base = rng.choice([50.0, 60.0])
             clip = sum(np.sin(2 * np.pi * base * k * t + k) / k for k in range(1, 8)) * level
+        elif kind == 5:
+            clip = _music(rng, size) * level
         else:
             clip = _coloured(rng, size, slope=kind - 1) * level
         clips.append(clip.astype(np.float32))
     return clips
+
+
+def _music(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """Chords of plucked strings in a random key, a bass and a beat, at 80 to 160 beats a minute."""
+    beat = round(60 / rng.uniform(80, 160) * SAMPLE_RATE_HZ)
+    root = 110 * 2 ** (rng.integers(12) / 12)
+    music = np.zeros(size)
+    for number, start in enumerate(range(0, size, beat)):
+        t = np.arange(min(2 * beat, size - start)) / SAMPLE_RATE_HZ
+        chord = root * 2 ** (rng.choice([0, 2, 5, 7, 9]) / 12)
+        for interval in (-12, 0, 4 if number % 4 else 3, 7):
+            note = chord * 2 ** (interval / 12)
+            for harmonic in range(1, 7):
+                partial = np.sin(2 * np.pi * note * harmonic * t) / harmonic**1.5
+                music[start : start + len(t)] += partial * np.exp(-3 * harmonic * t)
+        drum = rng.standard_normal(len(t)) * np.exp(-40 * t)
+        music[start : start + len(t)] += drum
+    return np.asarray(music / np.abs(music).max())
 
 
 def _coloured(rng: np.random.Generator, size: int, slope: int) -> NDArray[np.float64]:

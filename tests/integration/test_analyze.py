@@ -69,7 +69,7 @@ def test_silence_gives_no_word(client: httpx.Client) -> None:
     assert answer["quality"]["flags"] == ["no_speech"]
 
 
-async def test_no_word_on_200_clips_of_silence_noise_and_hum(service: Service) -> None:
+async def test_no_word_on_200_clips_of_silence_noise_hum_and_music(service: Service) -> None:
     """Two gates stand before invented words: the detector, and Whisper's own no-speech token."""
     few = asyncio.Semaphore(4)
     async with httpx.AsyncClient(base_url=service.url, timeout=120) as http:

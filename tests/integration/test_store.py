@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import multiprocessing
 import resource
 import sqlite3
@@ -24,6 +25,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from api.errors import ConfigurationError, InvalidOption, NotFound, StoreUnavailable
+from api.schemas import to_response
 from api.settings import PROJECT_ROOT
 from api.store import tables
 from api.store.analyses import AnalysisFilter, AnalysisStore, Page
@@ -84,6 +86,35 @@ async def test_what_was_saved_comes_back_whole(store: AnalysisStore) -> None:
     assert (item.id, item.created_at, item.duration) == ("a1", saved.created_at, saved.duration)
     assert item.transcription == saved.transcription
     assert (item.speakers, item.emotions) == (1, ("happy",))
+
+
+async def test_an_analysis_of_an_earlier_release_can_still_be_read(
+    store: AnalysisStore, database: Database
+) -> None:
+    """What came later has a default; a body without it is no unreadable analysis."""
+    await store.save(analysis("a1", emotions=["happy"]))
+    later = {
+        "conversation": (
+            "talk_share interruptions_by turn_lengths longest_monologue response_time loudness"
+        ),
+        "quality": "missed repetition snr_db clipped_share",
+    }
+
+    def age(connection: sa.Connection) -> None:
+        body = json.loads(connection.scalar(sa.select(tables.analyses.c.body)) or "")
+        del body["emotion_curves"], body["envelope"]
+        for part, names in later.items():
+            for name in names.split():
+                del body[part][name]
+        for turn in body["turns"]:
+            del turn["emotion"]
+        connection.execute(sa.update(tables.analyses).values(body=json.dumps(body)))
+
+    await database.write(age)
+    found = await store.get("a1")
+    assert found.conversation.talk_time == {"SPEAKER_00": 1.5}
+    assert not (found.quality.missed or found.emotion_curves or found.envelope)
+    assert to_response(found).conversation.longest_monologue is None
 
 
 async def test_an_analysis_without_speech(store: AnalysisStore) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from api.assembly import Findings, assemble, spoken_language
-from api.chunking import chunks
+from api.assembly import ENVELOPE_POINTS, Findings, assemble, spoken_language
+from api.chunking import Chunk, chunks
 from api.services.emotion import HeardWindow
 from api.services.whisper import Transcript
+from api.sound import measure
 from api.types import AnalysisOptions, Region, Segment, Turn, Waveform, Word
 
 A, B = "SPEAKER_00", "SPEAKER_01"
@@ -38,6 +41,7 @@ def test_a_segment_over_two_speakers_is_split_and_keeps_source_times() -> None:
             HeardWindow(10.0, 12.0, np.array([0.2, 0.8], dtype=np.float32)),
         ],
         emotion_labels=["neutral", "angry"],
+        sound=measure(WAVEFORM.blocks()),
     )
     analysis = assemble("id", WAVEFORM, AnalysisOptions(), found, {}, {})
     one, two = analysis.segments
@@ -47,7 +51,57 @@ def test_a_segment_over_two_speakers_is_split_and_keeps_source_times() -> None:
     assert 1.0 <= one.start < one.end <= 3.0
     assert 10.0 <= two.start < two.end <= 12.0
     assert analysis.transcription == "one two"
-    assert analysis.quality.flags == ()
+    assert [t.emotion and t.emotion.label for t in analysis.turns] == ["neutral", "angry"]
+    a, b = analysis.emotion_curves
+    assert (a.speaker, a.times, a.scores["angry"]) == (A, (1.5, 2.5), (0.1, 0.1))
+    assert (b.speaker, b.times, b.scores["angry"]) == (B, (10.5, 11.5), (0.8, 0.8))
+    assert len(analysis.envelope) == ENVELOPE_POINTS
+    assert "speech_without_words" not in analysis.quality.flags
+
+
+def test_without_speakers_there_is_one_curve() -> None:
+    heard = [HeardWindow(1.0, 3.0, np.array([0.45, 0.55], dtype=np.float32))]
+    found = Findings(
+        REGIONS[:1], [], [], [], heard, ["neutral", "angry"], measure(WAVEFORM.blocks())
+    )
+    options = AnalysisOptions(diarize=False)
+    (curve,) = assemble("id", WAVEFORM, options, found, {}, {}).emotion_curves
+    assert (curve.speaker, curve.times) == (None, (1.5, 2.5))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_chunk_that_came_back_empty_is_always_flagged(seed: int) -> None:
+    """Batched engines lose speech without a word (faster-whisper#1179), be it one in 4 hours.
+
+    With every chunk's words in place nothing is flagged; whichever is dropped, it is.
+    """
+    rng = np.random.default_rng(seed)
+    silences, lengths = rng.uniform(0.05, 8, 12), rng.uniform(0.2, 45, 12) ** rng.choice([0.5, 1])
+    ends = np.cumsum(silences + lengths)
+    regions = [Region(float(e - n), float(e)) for e, n in zip(ends, lengths, strict=True)]
+    waveform = Waveform(np.zeros(round((ends[-1] + 1) * 16_000), np.float32))
+    cut = chunks(waveform, regions)
+    sound = measure([np.zeros(16_000, np.float32)])
+
+    def flags(dropped: int | None) -> tuple[str, ...]:
+        transcripts = [
+            Transcript("en", 0.9, 0.0, ()) if index == dropped else _spoken_all_along(chunk)
+            for index, chunk in enumerate(cut)
+        ]
+        found = Findings(regions, cut, transcripts, [], [], [], sound)
+        options = AnalysisOptions(diarize=False, emotions=False)
+        return assemble("id", waveform, options, found, {}, {}).quality.flags
+
+    assert "speech_without_words" not in flags(None)
+    for dropped in range(len(cut)):
+        assert "speech_without_words" in flags(dropped)
+
+
+def _spoken_all_along(chunk: Chunk) -> Transcript:
+    starts = np.arange(0, chunk.duration_s, 0.4)
+    words = [(f"w{n}", float(t), float(t) + 0.3) for n, t in enumerate(starts)]
+    return _transcript(*words)
 
 
 def test_chunks_vote_on_the_language_by_length_and_certainty() -> None:
@@ -60,7 +114,7 @@ def test_chunks_vote_on_the_language_by_length_and_certainty() -> None:
 
 @pytest.mark.parametrize("diarize", [True, False])
 def test_silence_assembles_to_an_empty_answer(diarize: bool) -> None:
-    found = Findings([], [], [], [], [], ["neutral"])
+    found = Findings([], [], [], [], [], ["neutral"], measure(WAVEFORM.blocks()))
     analysis = assemble("id", WAVEFORM, AnalysisOptions(diarize=diarize), found, {}, {})
     assert not (analysis.segments or analysis.speakers or analysis.emotions)
     assert analysis.quality.flags == ("no_speech",)
