@@ -49,7 +49,7 @@ demo() {
 
 check() {
     export_environment
-    local bin=.venv-export/bin code=(api benchmarks deploy export tests model_repository triton_backends)
+    local bin=.venv-export/bin code=(api benchmarks client deploy export tests model_repository triton_backends)
     say "black";        "$bin/black" --check "${code[@]}"
     say "isort";        "$bin/isort" --check "${code[@]}"
     say "ruff";         "$bin/ruff" check "${code[@]}"

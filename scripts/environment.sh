@@ -92,7 +92,7 @@ is_current() { # FOLDER
     [[ -f $1/.installed ]] && [[ $(<"$1/.installed") == "$(stamp)" ]]
 }
 
-stamp() { cat pyproject.toml export/requirements.txt scripts/environment.sh | sha256sum; }
+stamp() { cat pyproject.toml client/pyproject.toml export/requirements.txt scripts/environment.sh | sha256sum; }
 
 serving_environment() {
     make_venv .venv
@@ -107,7 +107,7 @@ export_environment() {
     is_current .venv-export && return
     say "Installing what exporting and testing need into .venv-export (torch is large)"
     { pip_install .venv-export "$TORCH" &&
-        pip_install .venv-export --editable . --group dev -r export/requirements.txt &&
+        pip_install .venv-export --editable . --editable ./client --group dev -r export/requirements.txt &&
         pip_install .venv-export --no-deps "${WITHOUT_DEPENDENCIES[@]}"; } ||
         die "The installation failed; the lines above say why."
     stamp >.venv-export/.installed

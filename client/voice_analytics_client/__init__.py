@@ -1,0 +1,120 @@
+"""voice-analytics: who spoke when, what they said, and how they sounded.
+
+from voice_analytics_client import VoiceAnalytics
+
+with VoiceAnalytics() as client:
+    for segment in client.analyze("meeting.mp3").segments:
+        print(segment.speaker, segment.text)
+"""
+
+from voice_analytics_client.aio import AsyncVoiceAnalytics
+from voice_analytics_client.answers import (
+    AnalysesPage,
+    Analysis,
+    AnalysisSummary,
+    Conversation,
+    Emotion,
+    EmotionCurve,
+    Health,
+    ModelHealth,
+    Monologue,
+    Quality,
+    Release,
+    Segment,
+    Speaker,
+    Stretch,
+    Turn,
+    TurnLengths,
+    Word,
+)
+from voice_analytics_client.client import VoiceAnalytics
+from voice_analytics_client.errors import (
+    AuthenticationError,
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    IdleTimeout,
+    InferenceError,
+    InternalError,
+    InvalidAudio,
+    InvalidOption,
+    JobEnded,
+    MethodNotAllowed,
+    ModelUnavailable,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    RequestTimedOut,
+    ServiceError,
+    ServiceUnreachable,
+    StoreUnavailable,
+    StreamLost,
+    TooLarge,
+    UnexpectedAnswer,
+    UnsupportedFormat,
+    ValidationError,
+    VoiceAnalyticsError,
+)
+from voice_analytics_client.retries import NEVER, Retries
+from voice_analytics_client.streaming.aio import AsyncStream
+from voice_analytics_client.streaming.blocking import Stream
+from voice_analytics_client.streaming.events import Event, Final, Partial, Ready, Resumed, Summary
+from voice_analytics_client.streaming.protocol import StreamConfig
+
+__all__ = [
+    "NEVER",
+    "AnalysesPage",
+    "Analysis",
+    "AnalysisSummary",
+    "AsyncStream",
+    "AsyncVoiceAnalytics",
+    "AuthenticationError",
+    "Conflict",
+    "Conversation",
+    "DeadlineExceeded",
+    "Emotion",
+    "EmotionCurve",
+    "Event",
+    "Final",
+    "Forbidden",
+    "Health",
+    "IdleTimeout",
+    "InferenceError",
+    "InternalError",
+    "InvalidAudio",
+    "InvalidOption",
+    "JobEnded",
+    "MethodNotAllowed",
+    "ModelHealth",
+    "ModelUnavailable",
+    "Monologue",
+    "NotFound",
+    "Overloaded",
+    "Partial",
+    "Quality",
+    "RateLimited",
+    "Ready",
+    "Release",
+    "RequestTimedOut",
+    "Resumed",
+    "Retries",
+    "Segment",
+    "ServiceError",
+    "ServiceUnreachable",
+    "Speaker",
+    "StoreUnavailable",
+    "Stream",
+    "StreamConfig",
+    "StreamLost",
+    "Stretch",
+    "Summary",
+    "TooLarge",
+    "Turn",
+    "TurnLengths",
+    "UnexpectedAnswer",
+    "UnsupportedFormat",
+    "ValidationError",
+    "VoiceAnalytics",
+    "VoiceAnalyticsError",
+    "Word",
+]

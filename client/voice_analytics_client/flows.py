@@ -1,0 +1,96 @@
+"""What is done for a call, without doing it: send this, wait so long, then this is the answer.
+
+A flow is a generator. It yields `Send` or `Wait` and gets back what came of it; the two transports,
+one blocking and one asynchronous, carry it out. So retries, waiting for jobs and reading of answers
+are written once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+
+from voice_analytics_client.errors import (
+    NotFound,
+    RequestTimedOut,
+    ServiceUnreachable,
+    VoiceAnalyticsError,
+)
+from voice_analytics_client.requests import Request, error_of
+from voice_analytics_client.retries import Retries
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a request; a response or the transport's error comes back."""
+
+    request: Request[Any]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Let time pass; None comes back."""
+
+    seconds: float
+
+
+Step = Send | Wait
+Outcome = httpx.Response | httpx.TransportError | None
+Flow = Generator[Step, Outcome, T]
+
+
+def call(
+    request: Request[T], retries: Retries, clock: Callable[[], float] = time.monotonic
+) -> Flow[T]:
+    """Send a request, again if need be, and read the answer.
+
+    Raises:
+        VoiceAnalyticsError: the error of the last try.
+    """
+    started = clock()
+    tries, was_lost = 0, False
+    while True:
+        outcome = yield Send(request)
+        tries += 1
+        if isinstance(outcome, httpx.Response) and outcome.is_success:
+            return request.read(outcome)
+        error = complaint(outcome)
+        if was_lost and request.method == "DELETE" and isinstance(error, NotFound):
+            # The lost try was carried out: what was to be gone is gone.
+            return request.read(httpx.Response(204))
+        wait_s = retries.wait_s(
+            error,
+            tries=tries,
+            elapsed_s=clock() - started,
+            is_repeatable=request.is_repeatable,
+        )
+        if wait_s is None:
+            raise error
+        was_lost |= isinstance(error, ServiceUnreachable) and error.was_sent
+        yield Wait(wait_s)
+
+
+def complaint(outcome: Outcome) -> VoiceAnalyticsError:
+    """What is wrong with an outcome that is no success."""
+    if isinstance(outcome, httpx.Response):
+        return error_of(outcome)
+    return unreachable(outcome or httpx.TransportError("nothing came back"))
+
+
+def unreachable(error: httpx.TransportError) -> ServiceUnreachable:
+    """The transport's error in our words."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+        return RequestTimedOut("The service did not answer in time", was_sent=True)
+    not_sent = httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
+    if isinstance(error, not_sent):
+        return ServiceUnreachable(f"The service can't be reached: {reason}", was_sent=False)
+    return ServiceUnreachable(
+        f"The connection broke before the answer was there: {reason}", was_sent=True
+    )
