@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from api import stages
+from api import stages, tracing
 from api.cache import Stage, StageCache, stage_key
 from api.chunking import Chunk
 from api.services import emotion, speaker_embedding, whisper
@@ -55,6 +55,7 @@ class Kept:
         key = stage_key(stage.name, self._digest, self._fingerprints[stage.name], options)
         with timed(self.timings_ms, stage.name):
             found = await self._cache.get(stage, key, compute, deadline=self._deadline)
+            tracing.note("cache", found.outcome)
         self.outcomes[stage.name] = "hit" if found.is_hit else "miss"
         return found.value
 
@@ -184,6 +185,7 @@ def _batches(windows: Sequence[T]) -> list[Sequence[T]]:
 def timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
     started = time.perf_counter()
     try:
-        yield
+        with tracing.span(stage):
+            yield
     finally:
         timings_ms[stage] = (time.perf_counter() - started) * 1000

@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from api import metrics as api_metrics
+from api import tracing
 from api.access import Access
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             "they run the embedded Triton and set it."
         )
     configure_logging(debug=settings.debug)
+    tracing.configure(settings.otlp_endpoint)
     figures = Metrics()
     keys = _keys(settings)
     limits = _limits(settings, figures)
@@ -299,7 +301,13 @@ def embedded_triton(settings: Settings, repository: Path) -> Iterator[EmbeddedTr
     ports = Ports(
         settings.triton_http_port, settings.triton_grpc_port, settings.triton_metrics_port
     )
-    server = EmbeddedTriton(repository, settings.data_dir / "triton", ports, settings.triton_host)
+    server = EmbeddedTriton(
+        repository,
+        settings.data_dir / "triton",
+        ports,
+        settings.triton_host,
+        settings.otlp_endpoint,
+    )
     try:
         server.start()
         watchdog = Watchdog(server, settings.watchdog_interval)

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import errors
+from api import errors, tracing
 from api.metrics import Metrics
 from api.openai import errors as openai
 
@@ -183,6 +183,7 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        tracing.note("voice_analytics.request_id", request_id)
         if scope["type"] == "websocket":  # api.endpoints.stream logs and counts it
             await self._app(scope, receive, send)
             return

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from api import audio
+from api import audio, tracing
 from api.errors import DeadlineExceeded, Overloaded
 from api.metrics import Metrics
 from api.pipeline import OnSegments, Pipeline
@@ -103,7 +103,8 @@ class AnalysisService:
     ) -> Analysis:
         deadline = time.monotonic() + self._timeout_s
         started = time.perf_counter()
-        waveform = await self.decode(data, max_duration_s=self._max_duration_s)
+        with tracing.span("decode"):
+            waveform = await self.decode(data, max_duration_s=self._max_duration_s)
         decode_ms = (time.perf_counter() - started) * 1000
         return await self._analyze(
             waveform, options, deadline, {"decode": decode_ms}, references, on_segments
@@ -129,7 +130,8 @@ class AnalysisService:
             served=served,
         )
         started = time.perf_counter()
-        await self._store.save(analysis)
+        with tracing.span("store"):
+            await self._store.save(analysis)
         self._metrics.stage_seconds.labels("store").observe(time.perf_counter() - started)
         self._count(analysis)
         return analysis

@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     stream_partial_interval: float = Field(default=1.0, ge=0.2)
     """Seconds of new speech between two partial transcripts of a live utterance."""
 
+    otlp_endpoint: str | None = None
+    """Collector that gets OpenTelemetry traces over HTTP, such as http://127.0.0.1:4318; absent =
+    none are made. Needs the package's extra `tracing`."""
+
     data_dir: Path = Path(".data")
     """Folder for everything the service writes."""
 

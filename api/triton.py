@@ -17,6 +17,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.grpc.aio as grpc_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from api import tracing
 from api.errors import (
     DeadlineExceeded,
     InferenceError,
@@ -83,13 +84,15 @@ class TritonClient:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError.
         """
         try:
-            result = await self._client.infer(
-                spec.name,
-                _encode(inputs),
-                model_version=version,
-                outputs=[grpc_client.InferRequestedOutput(o.name) for o in spec.outputs],
-                client_timeout=max(timeout_s, 1e-3),
-            )
+            with tracing.span("triton", model=spec.name):
+                result = await self._client.infer(
+                    spec.name,
+                    _encode(inputs),
+                    model_version=version,
+                    outputs=[grpc_client.InferRequestedOutput(o.name) for o in spec.outputs],
+                    client_timeout=max(timeout_s, 1e-3),
+                    headers=tracing.headers(),
+                )
         except InferenceServerException as error:
             raise _translate(error, spec.name) from error
         return _decode(result, spec)

@@ -25,6 +25,7 @@ from typing import IO
 import psutil
 import structlog
 
+from api import tracing
 from api.errors import ConfigurationError
 from api.repository import ENSEMBLE, LEAVES
 from api.settings import PROJECT_ROOT
@@ -56,8 +57,14 @@ class EmbeddedTriton:
     """One tritonserver process over one model repository; everything it writes is in `work_dir`."""
 
     def __init__(
-        self, repository: Path, work_dir: Path, ports: Ports, host: str = "127.0.0.1"
+        self,
+        repository: Path,
+        work_dir: Path,
+        ports: Ports,
+        host: str = "127.0.0.1",
+        otlp_endpoint: str | None = None,
     ) -> None:
+        self._otlp_endpoint = otlp_endpoint
         self._host = host
         self._repository = repository.resolve()
         self._work_dir = work_dir.resolve()
@@ -157,6 +164,7 @@ class EmbeddedTriton:
             "--metrics-config=summary_latencies=true",
             "--backend-config=python,shm-default-byte-size=16777216",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            *tracing.triton_arguments(self._otlp_endpoint),
         ]
 
     def _wait_until_ready(self) -> None:

@@ -7,7 +7,7 @@ ENV POETRY_VIRTUALENVS_IN_PROJECT=true
 RUN pip install --no-cache-dir poetry==2.2.1
 WORKDIR /app
 COPY pyproject.toml poetry.lock README.md LICENSE ./
-RUN poetry install --only main --no-root --no-cache
+RUN poetry install --only main --extras tracing --no-root --no-cache
 COPY api api
 COPY export export
 RUN poetry install --only-root
