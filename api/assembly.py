@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from api import conversation, quality
+from api import conversation, language, quality
 from api.chunking import Chunk
 from api.quality import Heard
 from api.services import diarization
@@ -68,7 +68,7 @@ def assemble(
     return Analysis(
         id=analysis_id,
         duration=waveform.duration_s,
-        language=options.language or spoken_language(found.chunks, found.transcripts),
+        language=options.language or language.vote(found.chunks, found.transcripts),
         segments=tuple(segments),
         turns=tuple(turns),
         speakers=conversation.speakers(turns, segments),
@@ -118,11 +118,3 @@ def to_source(segments: Sequence[Segment], chunk: Chunk) -> list[Segment]:
         )
         for segment in segments
     ]
-
-
-def spoken_language(chunks: Sequence[Chunk], transcripts: Sequence[Transcript]) -> str | None:
-    """The chunks vote, each with its length times Whisper's certainty; None without speech."""
-    votes: defaultdict[str, float] = defaultdict(float)
-    for chunk, transcript in zip(chunks, transcripts, strict=True):
-        votes[transcript.language] += chunk.duration_s * transcript.language_probability
-    return max(votes, key=votes.__getitem__) if votes else None

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from api import stages, tracing
+from api import language, stages, tracing
 from api.cache import Stage, StageCache, stage_key
 from api.chunking import Chunk
 from api.services import emotion, speaker_embedding, whisper
@@ -77,17 +78,28 @@ class Branches:
         options: AnalysisOptions,
         on_transcript: Callable[[int, Transcript], None],
     ) -> list[Transcript]:
-        """One transcript a chunk; `on_transcript` is told each with its index, in order."""
+        """One transcript a chunk; `on_transcript` is told each with its index, in order.
+
+        Which language a chunk is decoded in: see `api.language`.
+        """
         told = _InOrder(on_transcript)
 
+        def hear(index: int, answer: Tensors) -> None:
+            transcript = whisper.decode(answer)
+            if options.language or language.is_sure(cut[index], transcript):
+                told.put(index, transcript)
+
         async def compute() -> list[Transcript]:
-            answers = await self._ask(
-                whisper.SPEC,
-                cut,
-                lambda chunk: whisper.encode(chunk.samples, options),
-                lambda i, answer: told.put(i, whisper.decode(answer)),
-            )
-            return [whisper.decode(answer) for answer in answers]
+            transcripts = await self._decode(cut, options, hear)
+            spoken = options.language or language.vote(cut, transcripts)
+            if spoken is None:
+                return transcripts
+            again = language.outvoted(cut, transcripts, spoken)
+            voted = replace(options, language=spoken)
+            corrected = await self._decode([cut[index] for index in again], voted)
+            for index, transcript in zip(again, corrected, strict=True):
+                transcripts[index] = transcript
+            return transcripts
 
         if not cut:
             return []
@@ -96,6 +108,17 @@ class Branches:
         for index, transcript in enumerate(transcripts):
             told.put(index, transcript)
         return transcripts
+
+    async def _decode(
+        self,
+        cut: Sequence[Chunk],
+        options: AnalysisOptions,
+        on_answer: Callable[[int, Tensors], None] | None = None,
+    ) -> list[Transcript]:
+        answers = await self._ask(
+            whisper.SPEC, cut, lambda chunk: whisper.encode(chunk.samples, options), on_answer
+        )
+        return [whisper.decode(answer) for answer in answers]
 
     async def embed(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Embeddings of at least one window, shape (len(windows), dim)."""

@@ -162,6 +162,8 @@ class AnalysisOptions:
     temperature: float | None = None
     """Above 0, tokens are drawn at it; else the likeliest is taken, and drawn only where a
     transcript looks wrong."""
+    beam_size: int | None = None
+    """Texts that are followed at once; `None` follows the likeliest alone."""
     logprobs: bool = False
     speech_threshold: float | None = None
     """Probability at which speech begins, in (0, 1)."""

@@ -19,6 +19,12 @@ router = APIRouter(prefix="/audio", tags=["audio"])
 MAX_SPEAKERS = 32
 """More voices than this in one recording can't be told apart by clustering."""
 
+MAX_BEAM_SIZE = 10
+"""What the `whisper` model takes at most; openai-whisper's command takes 5."""
+
+MAX_PROMPT = 4096
+"""Characters; Whisper itself reads the last 223 tokens of a prompt."""
+
 
 class AnalyzeForm(BaseModel):
     """Fields of the multipart form; an unknown one is refused, never ignored."""
@@ -36,6 +42,15 @@ class AnalyzeForm(BaseModel):
     max_speakers: int | None = Field(None, ge=1, le=MAX_SPEAKERS)
     emotions: bool = Field(True, description="Hear the emotions")
     word_timestamps: bool = Field(True, description="Give each word its times")
+    prompt: str | None = Field(
+        None, max_length=MAX_PROMPT, description="Text that came before, or shows the spelling"
+    )
+    beam_size: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_BEAM_SIZE,
+        description="Texts that Whisper follows at once: more are slower, and err a little less",
+    )
     response_format: Literal["json", "text", "srt", "vtt", "tsv", "rttm"] = "json"
 
     def options(self) -> AnalysisOptions:

@@ -28,6 +28,8 @@ class Transcript:
 
     language: str
     language_probability: float
+    languages: dict[str, float]
+    """Probability of each language that may well be spoken; 1 for one that the caller named."""
     no_speech_prob: float
     segments: tuple[Segment, ...]
 
@@ -51,6 +53,8 @@ def wanted(options: AnalysisOptions) -> dict[str, Any]:
         told["prompt"] = options.prompt
     if options.temperature:
         told["temperatures"] = [options.temperature]
+    if options.beam_size:
+        told["beam_size"] = options.beam_size
     if options.logprobs:
         told["logprobs"] = True
     return told
@@ -68,10 +72,11 @@ def decode(tensors: Tensors) -> Transcript:
         return Transcript(
             language=answer["language"],
             language_probability=float(answer["language_probability"]),
+            languages={code: float(p) for code, p in answer["languages"].items()},
             no_speech_prob=no_speech_prob,
             segments=tuple(_segment(s, no_speech_prob) for s in answer["segments"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InferenceError("Whisper's answer can't be read", model=SPEC.name) from error
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.assembly import ENVELOPE_POINTS, Findings, assemble, spoken_language
+from api.assembly import ENVELOPE_POINTS, Findings, assemble
 from api.chunking import Chunk, chunks
 from api.services.emotion import HeardWindow
 from api.services.whisper import Transcript
@@ -23,7 +23,7 @@ def _transcript(*words: tuple[str, float, float]) -> Transcript:
     spoken = tuple(Word(f" {w}", start, end, 0.9) for w, start, end in words)
     text = "".join(word.word for word in spoken)
     segment = Segment(words[0][1], words[-1][2], text, words=spoken)
-    return Transcript("en", 0.9, 0.0, (segment,))
+    return Transcript("en", 0.9, {"en": 0.9}, 0.0, (segment,))
 
 
 def test_a_segment_over_two_speakers_is_split_and_keeps_source_times() -> None:
@@ -86,7 +86,7 @@ def test_a_chunk_that_came_back_empty_is_always_flagged(seed: int) -> None:
 
     def flags(dropped: int | None) -> tuple[str, ...]:
         transcripts = [
-            Transcript("en", 0.9, 0.0, ()) if index == dropped else _spoken_all_along(chunk)
+            Transcript("en", 0.9, {}, 0.0, ()) if index == dropped else _spoken_all_along(chunk)
             for index, chunk in enumerate(cut)
         ]
         found = Findings(regions, cut, transcripts, [], [], [], sound)
@@ -102,14 +102,6 @@ def _spoken_all_along(chunk: Chunk) -> Transcript:
     starts = np.arange(0, chunk.duration_s, 0.4)
     words = [(f"w{n}", float(t), float(t) + 0.3) for n, t in enumerate(starts)]
     return _transcript(*words)
-
-
-def test_chunks_vote_on_the_language_by_length_and_certainty() -> None:
-    long, short = Region(0.0, 18.0), Region(18.5, 20.0)
-    cut = [*chunks(WAVEFORM, [long]), *chunks(WAVEFORM, [short])]
-    votes = [Transcript("de", 0.5, 0.0, ()), Transcript("en", 0.99, 0.0, ())]
-    assert spoken_language(cut, votes) == "de"
-    assert spoken_language([], []) is None
 
 
 @pytest.mark.parametrize("diarize", [True, False])

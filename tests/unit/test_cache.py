@@ -267,7 +267,10 @@ def test_each_stage_gives_back_what_it_got() -> None:
         avg_logprob=-0.1,
         logprobs=(TokenLogprob("ö", (195, 182), -0.5),),
     )
-    transcripts = [Transcript("de", 0.9, 0.01, (segment,)), Transcript("en", 0.5, 0.9, ())]
+    transcripts = [
+        Transcript("de", 0.9, {"de": 0.9, "nl": 0.1}, 0.01, (segment,)),
+        Transcript("en", 0.5, {"en": 0.5}, 0.9, ()),
+    ]
     assert stages.WHISPER.decode(stages.WHISPER.encode(transcripts)) == transcripts
     table = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     for stage in (stages.SPEAKER_EMBEDDING, stages.EMOTION):
