@@ -25,7 +25,7 @@ from api.streaming.messages import SUBPROTOCOL, error_event
 KEY_SUBPROTOCOL = "api-key."
 """A browser's WebSocket can't send headers; it offers this with its key behind it."""
 
-_OPEN = frozenset(
+OPEN = frozenset(
     "/health/live /health/ready / /docs /docs/oauth2-redirect /redoc /openapi.json".split()
 )
 """Asked without a key: orchestrators' probes, and pages, which hold nothing but this code's own
@@ -122,7 +122,7 @@ def _is_open(scope: Scope) -> bool:
     if scope["type"] != "http":
         return False
     path: str = scope["path"]
-    return path in _OPEN or path.startswith(_OPEN_BELOW)
+    return path in OPEN or path.startswith(_OPEN_BELOW)
 
 
 def _secret(connection: HTTPConnection) -> str | None:

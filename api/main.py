@@ -20,6 +20,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from api import document
 from api import metrics as api_metrics
 from api import tracing
 from api.access import Access
@@ -130,6 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for endpoint in (page, audio, analyses, stream, openai, health, metrics):
         app.include_router(endpoint.router)
     app.mount("/static", page.files, name="page")
+    document.complete(app)
     return app
 
 

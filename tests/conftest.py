@@ -36,7 +36,7 @@ FREE_PORTS = {"TRITON_HTTP_PORT": "0", "TRITON_GRPC_PORT": "0", "TRITON_METRICS_
 
 EXPORT_ONLY = set(
     "torch transformers onnx whisper speechbrain jiwer "
-    "tiktoken soundfile sklearn safetensors".split()
+    "tiktoken soundfile sklearn safetensors schemathesis".split()
 )
 """What only the export environment has: ./dev.sh test makes it, `poetry install` does not."""
 

@@ -95,7 +95,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     description="Process audio file and return analysis results",
     responses=_ERRORS,
 )
-async def analyze_audio(request: Request, form: Annotated[AnalyzeForm, Form()]) -> Any:
+async def analyze_audio(
+    request: Request, form: Annotated[AnalyzeForm, Form(media_type="multipart/form-data")]
+) -> Any:
     state = app_state(request)
     options = form.options()
     data = await form.file.read()
