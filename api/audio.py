@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from api.errors import AudioTooLong, InvalidAudio, UnsupportedAudioFormat
 from api.sample_file import SampleCollector
 from api.sniff import SUPPORTED, sniff
-from api.types import SAMPLE_RATE_HZ, AudioInfo, Waveform
+from api.types import SAMPLE_RATE_HZ, AudioInfo, OnProgress, Waveform, unheard
 
 MAX_CHANNELS = 32
 """Covers surround sound and microphone arrays; a header may claim up to 65,535."""
@@ -112,7 +112,13 @@ class ByteSource(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def decode(source: bytes | Path, *, max_duration_s: float, folder: Path | None = None) -> Waveform:
+def decode(
+    source: bytes | Path,
+    *,
+    max_duration_s: float,
+    folder: Path | None = None,
+    on_progress: OnProgress = unheard,
+) -> Waveform:
     """Decode a whole file into 16 kHz mono, whatever its rate and number of channels.
 
     Channels are averaged. A file that breaks off gives what there is of it. A packet that can't be
@@ -124,6 +130,7 @@ def decode(source: bytes | Path, *, max_duration_s: float, folder: Path | None =
         max_duration_s: longest recording accepted, in seconds.
         folder: on whose disk the samples of recordings above `IN_MEMORY_S` lie, 64 kB per second;
             by default that of temporary files.
+        on_progress: hears how much of the file has been read, as stage "decode".
 
     Returns:
         Waveform of at least one sample, and its info.
@@ -136,6 +143,7 @@ def decode(source: bytes | Path, *, max_duration_s: float, folder: Path | None =
     """
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         container = sniff(file)
+        size_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
         limit = int(max_duration_s * SAMPLE_RATE_HZ)
         samples = SampleCollector(min(limit, int(IN_MEMORY_S * SAMPLE_RATE_HZ)), folder)
@@ -150,6 +158,7 @@ def decode(source: bytes | Path, *, max_duration_s: float, folder: Path | None =
                             limit_s=max_duration_s,
                         )
                     samples.append(block)
+                    on_progress("decode", file.tell() / size_bytes)
         except (av.error.FFmpegError, MemoryError) as error:
             raise InvalidAudio("The audio could not be decoded", container=container) from error
     if samples.count == 0:

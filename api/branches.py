@@ -22,7 +22,7 @@ from api.services.windows import Window
 from api.serving import ServedModels
 from api.tensors import ModelSpec, Tensors
 from api.triton import TritonClient
-from api.types import AnalysisOptions
+from api.types import AnalysisOptions, OnProgress, unheard
 
 T = TypeVar("T")
 
@@ -32,6 +32,9 @@ merges requests up to the 64 of the others."""
 
 REQUESTS_IN_FLIGHT = 8
 """Of one analysis, so that a long recording leaves room for the others in Triton's queue."""
+
+LONGEST_REQUEST_S = 600.0
+"""A job's deadline is hours away; a Triton that hangs is noticed before that."""
 
 
 class Kept:
@@ -44,12 +47,14 @@ class Kept:
         fingerprints: Mapping[str, str],
         deadline: float,
         timings_ms: dict[str, float],
+        on_progress: OnProgress = unheard,
     ) -> None:
         self._cache = cache
         self._digest = digest
         self._fingerprints = fingerprints
         self._deadline = deadline
         self.timings_ms = timings_ms
+        self.on_progress = on_progress
         self.outcomes: dict[str, Literal["hit", "miss"]] = {}
 
     async def get(self, stage: Stage[T], options: object, compute: Callable[[], Awaitable[T]]) -> T:
@@ -58,6 +63,7 @@ class Kept:
             found = await self._cache.get(stage, key, compute, deadline=self._deadline)
             tracing.note("cache", found.outcome)
         self.outcomes[stage.name] = "hit" if found.is_hit else "miss"
+        self.on_progress(stage.name, 1.0)
         return found.value
 
 
@@ -156,12 +162,16 @@ class Branches:
         """One answer an item; its tensors are made when it is its turn, for they may be many."""
         free = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
         version = self.served.version(spec.name)
+        answered = 0
 
         async def ask(index: int, item: T) -> Tensors:
+            nonlocal answered
             async with free:
                 tensors = await asyncio.to_thread(encode, item)
-                left_s = self.deadline - time.monotonic()
+                left_s = min(self.deadline - time.monotonic(), LONGEST_REQUEST_S)
                 answer = await self._triton.infer(spec, tensors, version=version, timeout_s=left_s)
+            answered += 1
+            self.kept.on_progress(spec.name, answered / len(items))
             if on_answer is not None:
                 on_answer(index, answer)
             return answer

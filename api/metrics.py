@@ -142,6 +142,31 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=self.registry,
         )
+        self.jobs = Gauge(
+            "voice_analytics_jobs",
+            "Jobs that wait and that run, of all workers",
+            ["status"],
+            multiprocess_mode="mostrecent",
+            registry=self.registry,
+        )
+        self.oldest_job_seconds = Gauge(
+            "voice_analytics_oldest_job_seconds",
+            "How long the oldest of the waiting jobs has waited",
+            multiprocess_mode="mostrecent",
+            registry=self.registry,
+        )
+        self.jobs_ended = Counter(
+            "voice_analytics_jobs_ended",
+            "Jobs that succeeded, failed or were cancelled",
+            ["status"],
+            registry=self.registry,
+        )
+        self.webhook_deliveries = Counter(
+            "voice_analytics_webhook_deliveries",
+            "Attempts to deliver a webhook, delivered or failed",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "voice_analytics_model_info",
             "The releases that serve; always 1",

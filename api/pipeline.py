@@ -27,11 +27,13 @@ from api.triton import TritonClient
 from api.types import (
     Analysis,
     AnalysisOptions,
+    OnProgress,
     Region,
     Segment,
     Turn,
     VoiceReference,
     Waveform,
+    unheard,
 )
 from api.vad import VAD_RELEASE, VadSettings, VoiceActivityDetector
 
@@ -69,6 +71,7 @@ class Pipeline:
         references: Sequence[VoiceReference] = (),
         on_segments: OnSegments | None = None,
         served: ServedModels | None = None,
+        on_progress: OnProgress = unheard,
     ) -> Analysis:
         """Find speech, then words, speakers and emotions at once, and put them together.
 
@@ -80,6 +83,7 @@ class Pipeline:
             references: speakers with these voices go by these names.
             on_segments: hears the words while the rest is still under way.
             served: the releases that answer; None lets the recording itself decide.
+            on_progress: hears how far each stage has come.
 
         Raises:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
@@ -87,7 +91,7 @@ class Pipeline:
         timings = dict(timings_ms or {})
         digest = await self._run(samples_digest, waveform)
         served = served or self._serving.choose(digest)
-        kept = self._kept(digest, served, deadline, timings)
+        kept = self._kept(digest, served, deadline, timings, on_progress)
         regions = await self._find_speech(kept, waveform, options)
         cut = await self._run(lambda: chunks(waveform, regions, max_s=served.chunk_s))
         branches = Branches(self._triton, served, kept, deadline)
@@ -108,13 +112,19 @@ class Pipeline:
             analysis = await self._run(
                 assemble, uuid4().hex, waveform, options, found, releases, timings
             )
+        on_progress("assembly", 1.0)
         return replace(analysis, cache=kept.outcomes)
 
     def _kept(
-        self, digest: str, served: ServedModels, deadline: float, timings_ms: dict[str, float]
+        self,
+        digest: str,
+        served: ServedModels,
+        deadline: float,
+        timings_ms: dict[str, float],
+        on_progress: OnProgress = unheard,
     ) -> Kept:
         fingerprints = {**served.fingerprints, stages.VAD.name: VAD_RELEASE}
-        return Kept(self._cache, digest, fingerprints, deadline, timings_ms)
+        return Kept(self._cache, digest, fingerprints, deadline, timings_ms, on_progress)
 
     async def _find_speech(
         self, kept: Kept, waveform: Waveform, options: AnalysisOptions
@@ -127,7 +137,7 @@ class Pipeline:
         return await kept.get(
             stages.VAD,
             astuple(settings),
-            lambda: self._run(self._detector.detect, waveform, settings),
+            lambda: self._run(self._detector.detect, waveform, settings, kept.on_progress),
         )
 
     async def _hear_voice(
@@ -175,10 +185,13 @@ class Pipeline:
                 )
             )
             turns = await self._run(diarization.turns, windows, embeddings, labels, regions)
-            known = {r.name: voice for r, voice in zip(references, voices, strict=True)}
-            return known_speakers.recognise(
-                turns, windows, embeddings, known, served.same_speaker_cosine
-            )
+        branches.kept.on_progress("clustering", 1.0)
+        if not references:
+            return turns
+        known = {r.name: voice for r, voice in zip(references, voices, strict=True)}
+        return known_speakers.recognise(
+            turns, windows, embeddings, known, served.same_speaker_cosine
+        )
 
     async def _hear_emotions(
         self,

@@ -15,7 +15,7 @@ from api.metrics import Metrics
 from api.pipeline import OnSegments, Pipeline
 from api.serving import ServedModels
 from api.store.analyses import AnalysisStore
-from api.types import Analysis, AnalysisOptions, VoiceReference, Waveform
+from api.types import Analysis, AnalysisOptions, OnProgress, VoiceReference, Waveform
 
 
 class AnalysisService:
@@ -69,6 +69,42 @@ class AnalysisService:
         return await asyncio.get_running_loop().run_in_executor(
             self._executor,
             lambda: audio.decode(data, max_duration_s=max_duration_s, folder=self._recordings),
+        )
+
+    async def analyze_file(
+        self,
+        file: Path,
+        options: AnalysisOptions,
+        *,
+        max_duration_s: float,
+        timeout_s: float,
+        on_progress: OnProgress,
+    ) -> Analysis:
+        """Decode and analyse a recording on disk; it is for the caller to keep the analysis.
+
+        Not counted among the requests in flight: whoever calls this bounds it by other means.
+
+        Raises:
+            VoiceAnalyticsError: whatever `audio.decode` and `Pipeline.analyze` raise.
+        """
+        deadline = time.monotonic() + timeout_s
+        started = time.perf_counter()
+        waveform = await asyncio.get_running_loop().run_in_executor(
+            self._executor,
+            lambda: audio.decode(
+                file,
+                max_duration_s=max_duration_s,
+                folder=self._recordings,
+                on_progress=on_progress,
+            ),
+        )
+        decode_ms = (time.perf_counter() - started) * 1000
+        return await self._pipeline.analyze(
+            waveform,
+            options,
+            deadline=deadline,
+            timings_ms={"decode": decode_ms},
+            on_progress=on_progress,
         )
 
     async def analyze_waveform(
@@ -133,10 +169,11 @@ class AnalysisService:
         with tracing.span("store"):
             await self._store.save(analysis)
         self._metrics.stage_seconds.labels("store").observe(time.perf_counter() - started)
-        self._count(analysis)
+        self.count(analysis)
         return analysis
 
-    def _count(self, analysis: Analysis) -> None:
+    def count(self, analysis: Analysis) -> None:
+        """Put an analysis that is kept into the metrics."""
         self._metrics.audio_seconds.inc(analysis.duration)
         for stage, milliseconds in analysis.timings_ms.items():
             self._metrics.stage_seconds.labels(stage).observe(milliseconds / 1000)

@@ -5,7 +5,7 @@ All times are seconds from the start of the recording, as floats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Literal
@@ -22,6 +22,13 @@ BLOCK_SAMPLES = 2**20
 """65 s and 4 MB: what a pass over a whole recording holds at once."""
 
 Task = Literal["transcribe", "translate"]
+
+OnProgress = Callable[[str, float], None]
+"""Hears of a stage by name, from any thread, and which share of it is done, in [0, 1]."""
+
+
+def unheard(stage: str, done: float) -> None:
+    """Nobody wants to know the progress."""
 
 
 @dataclass(frozen=True)

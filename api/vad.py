@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from api.types import SAMPLE_RATE_HZ, Region, Waveform
+from api.types import SAMPLE_RATE_HZ, OnProgress, Region, Waveform, unheard
 
 FRAME_SAMPLES = 512
 """Samples per probability, 32 ms: the only frame length that the network was trained with."""
@@ -158,18 +158,26 @@ class VoiceActivityDetector:
             str(_MODEL), options, providers=["CPUExecutionProvider"]
         )
 
-    def detect(self, waveform: Waveform, settings: VadSettings | None = None) -> list[Region]:
+    def detect(
+        self,
+        waveform: Waveform,
+        settings: VadSettings | None = None,
+        on_progress: OnProgress = unheard,
+    ) -> list[Region]:
         """Speech regions in order, not touching each other, within the recording.
 
-        About 2 ms of one CPU core per second of audio. `settings` replace the detector's own.
+        About 2 ms of one CPU core per second of audio. `settings` replace the detector's own;
+        `on_progress` hears of stage "vad".
         """
         settings = settings or self.settings
         tracker = SpeechTracker(settings)
-        spans = [tracker.push(p) for p in self.probabilities(waveform).tolist()]
+        spans = [tracker.push(p) for p in self.probabilities(waveform, on_progress).tolist()]
         spans.append(tracker.finish())
         return _padded([span for span in spans if span], waveform.duration_s, settings)
 
-    def probabilities(self, waveform: Waveform) -> NDArray[np.float32]:
+    def probabilities(
+        self, waveform: Waveform, on_progress: OnProgress = unheard
+    ) -> NDArray[np.float32]:
         """Probability of speech per 32 ms of a whole recording; a very quiet one is raised first.
 
         Two passes over the recording, block by block.
@@ -180,6 +188,7 @@ class VoiceActivityDetector:
         state = VadState.initial()
         gain = _gain(waveform)
         found: list[NDArray[np.float32]] = []
+        heard = 0
         for samples in waveform.blocks(_BLOCK_FRAMES * FRAME_SAMPLES):
             block = samples * gain
             missing = -len(block) % FRAME_SAMPLES
@@ -187,6 +196,8 @@ class VoiceActivityDetector:
                 block = np.pad(block, (0, missing), mode="edge")
             probabilities, state = self.advance(state, block)
             found.append(probabilities)
+            heard += len(samples)
+            on_progress("vad", heard / waveform.num_samples)
         return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def advance(

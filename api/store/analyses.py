@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -14,7 +12,8 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects import postgresql, sqlite
 
-from api.errors import InvalidOption, NotFound
+from api.errors import NotFound
+from api.store.cursors import from_cursor, to_cursor
 from api.store.database import Database
 from api.store.tables import analyses, segments, speakers
 from api.types import Analysis
@@ -71,22 +70,7 @@ class AnalysisStore:
 
     async def save(self, analysis: Analysis) -> None:
         """Keep an analysis, whole or not at all; saving the same id again changes nothing."""
-        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
-        row = {**_row(analysis), "body": orjson.dumps(analysis).decode()}
-        first = insert(analyses).values(row).on_conflict_do_nothing(index_elements=["id"])
-        children = {
-            segments: list(_segment_rows(analysis)),
-            speakers: list(_speaker_rows(analysis)),
-        }
-
-        def save(connection: sa.Connection) -> None:
-            if connection.execute(first).rowcount == 0:
-                return
-            for table, rows in children.items():
-                if rows:
-                    connection.execute(sa.insert(table), rows)
-
-        await self._database.write(save)
+        await self._database.write(insertion(analysis))
 
     async def get(self, analysis_id: str) -> Analysis:
         """
@@ -122,7 +106,7 @@ class AnalysisStore:
             .limit(limit + 1)
         )
         if cursor is not None:
-            created_at, analysis_id = _from_cursor(cursor)
+            created_at, analysis_id = from_cursor(cursor)
             query = query.where(
                 sa.or_(
                     analyses.c.created_at < created_at,
@@ -131,7 +115,9 @@ class AnalysisStore:
             )
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         items = tuple(_summary(row._mapping) for row in rows[:limit])
-        return Page(items, _to_cursor(items[-1]) if len(rows) > limit else None)
+        return Page(
+            items, to_cursor(items[-1].created_at, items[-1].id) if len(rows) > limit else None
+        )
 
     async def delete_older(self, moment: datetime) -> int:
         """Delete what was made before `moment`; how many that were."""
@@ -148,6 +134,23 @@ class AnalysisStore:
             deleted += done
             if done < _DELETED_AT_ONCE:
                 return deleted
+
+
+def insertion(analysis: Analysis) -> Callable[[sa.Connection], None]:
+    """What keeps an analysis, within a transaction; doing it again changes nothing."""
+    row = {**_row(analysis), "body": orjson.dumps(analysis).decode()}
+    children = {segments: list(_segment_rows(analysis)), speakers: list(_speaker_rows(analysis))}
+
+    def insert(connection: sa.Connection) -> None:
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        first = insert(analyses).values(row).on_conflict_do_nothing(index_elements=["id"])
+        if connection.execute(first).rowcount == 0:
+            return
+        for table, rows in children.items():
+            if rows:
+                connection.execute(sa.insert(table), rows)
+
+    return insert
 
 
 _SUMMARY = "id created_at duration language transcription speaker_count emotions".split()
@@ -235,22 +238,3 @@ def _conditions(wanted: AnalysisFilter) -> Iterator[sa.ColumnElement[bool]]:
         yield sa.exists().where(segments.c.analysis_id == a.id, segments.c.emotion == emotion)
     if wanted.language is not None:
         yield a.language == _storable(wanted.language)
-
-
-def _to_cursor(last: AnalysisSummary) -> str:
-    place = f"{last.created_at.isoformat()} {last.id}"
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
-
-
-def _from_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        moment, analysis_id = (
-            base64.b64decode(padded, altchars=b"-_", validate=True).decode().split()
-        )
-        created_at = datetime.fromisoformat(moment)
-        if created_at.tzinfo is None or not analysis_id.isalnum():
-            raise ValueError("It has no time zone or no id")
-        return created_at.astimezone(timezone.utc), analysis_id
-    except (ValueError, OverflowError, binascii.Error) as error:
-        raise InvalidOption("The cursor is not one of ours", cursor=cursor) from error

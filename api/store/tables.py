@@ -80,3 +80,34 @@ speakers = sa.Table(
     sa.Column("talk_time", sa.Float, nullable=False),
     sa.Column("turns", sa.Integer, nullable=False),
 )
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("finished_at", UtcDateTime, index=True),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("progress", sa.Float, nullable=False),
+    sa.Column("stage", sa.Text),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("deaths", sa.Integer, nullable=False),
+    sa.Column("enqueued", sa.Boolean, nullable=False),
+    sa.Column("options", sa.Text, nullable=False),
+    sa.Column("analysis_id", sa.String(32)),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("webhook_url", sa.Text),
+    sa.Column("webhook_status", sa.String(16), index=True),
+    sa.Column("webhook_attempts", sa.Integer, nullable=False),
+    sa.Column("idempotency_key", sa.String(255), index=True, unique=True),
+    sa.Column("request_digest", sa.String(64), nullable=False),
+    sa.Index("ix_jobs_created_at_id", "created_at", "id"),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("beat_at", UtcDateTime, nullable=False),
+)

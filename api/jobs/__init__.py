@@ -1,0 +1,1 @@
+"""Long recordings, analysed while nobody waits: accepted once, ended exactly once."""
