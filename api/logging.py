@@ -38,7 +38,7 @@ def configure_logging(*, debug: bool) -> None:
     root.setLevel(logging.DEBUG if debug else logging.INFO)
     # Access lines come from the middleware, with the request id; uvicorn's would say them twice.
     logging.getLogger("uvicorn.access").disabled = True
-    for chatty in ("httpx", "httpcore", "asyncio", "uvicorn.error", "alembic"):
+    for chatty in ("httpx", "httpcore", "asyncio", "uvicorn.error", "alembic", "dbos"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

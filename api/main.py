@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,10 +29,11 @@ from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
 from api.deadline import RequestDeadline
-from api.endpoints import analyses, audio, health, metrics, openai, page, stream
+from api.endpoints import analyses, audio, health, jobs, metrics, openai, page, stream
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError, StoreUnavailable
 from api.headers import SecurityHeaders
+from api.jobs.service import open_jobs
 from api.keys import KeyRing, parse
 from api.limits import Bounds, CallerLimits, RedisCount
 from api.logging import configure_logging
@@ -108,7 +110,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = figures
     install_error_handlers(app)
-    app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(
+        UploadLimit,
+        max_bytes=settings.max_upload_bytes,
+        of_path={"/audio/jobs": settings.max_job_upload_bytes},
+    )
     app.add_middleware(RequestDeadline, max_s=settings.request_timeout)
     app.add_middleware(
         Access,
@@ -128,7 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext, metrics=figures)
-    for endpoint in (page, audio, analyses, stream, openai, health, metrics):
+    for endpoint in (page, audio, analyses, jobs, stream, openai, health, metrics):
         app.include_router(endpoint.router)
     app.mount("/static", page.files, name="page")
     document.complete(app)
@@ -153,7 +159,8 @@ async def _open_parts(
         await stack.enter_async_context(monitor.running())
         cache = _open_cache(settings, figures)
         stack.push_async_callback(cache.close)
-        store = await _open_store(stack, settings)
+        database = await _open_database(stack, settings)
+        store = AnalysisStore(database)
         detector = VoiceActivityDetector()
         service = AnalysisService(
             Pipeline(triton, detector, serving, executor, cache),
@@ -185,10 +192,14 @@ async def _open_parts(
                 idle_s=settings.stream_idle_seconds,
             )
         )
+        background = await stack.enter_async_context(
+            open_jobs(settings, service, database, figures)
+        )
         yield AppState(
             settings,
             service,
             streams,
+            background,
             store,
             monitor,
             figures,
@@ -201,19 +212,19 @@ def _scratch_folder(settings: Settings) -> Path:
     """Where the samples of long recordings lie while they are analysed."""
     folder = settings.data_dir / "recordings"
     folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(folder)  # where Starlette puts uploads on their way, whatever /tmp is
     return folder
 
 
-async def _open_store(stack: contextlib.AsyncExitStack, settings: Settings) -> AnalysisStore:
+async def _open_database(stack: contextlib.AsyncExitStack, settings: Settings) -> Database:
     database = Database(settings.analyses_url, timeout_s=settings.database_timeout)
     stack.push_async_callback(database.close)
     with contextlib.suppress(StoreUnavailable):  # said in the log; the first transaction retries
         await database.migrate()
-    store = AnalysisStore(database)
     if settings.retention_days is not None:
-        retention = asyncio.create_task(keep_for(store, settings.retention_days))
-        stack.push_async_callback(_cancelled, retention)
-    return store
+        keeping = keep_for(AnalysisStore(database), settings.retention_days)
+        stack.push_async_callback(_cancelled, asyncio.create_task(keeping))
+    return database
 
 
 def _keys(settings: Settings) -> KeyRing:
@@ -249,7 +260,7 @@ async def _check_databases(settings: Settings) -> None:
         ConfigurationError: a URL is wrong, or the database's schema isn't this release's.
     """
     async with contextlib.AsyncExitStack() as stack:
-        await _open_store(stack, settings.model_copy(update={"retention_days": None}))
+        await _open_database(stack, settings.model_copy(update={"retention_days": None}))
         stack.push_async_callback(_open_cache(settings, Metrics()).close)
 
 

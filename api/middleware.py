@@ -231,23 +231,26 @@ def _request_id(scope: Scope) -> str:
 class UploadLimit:
     """Refuses a body that is too large while it arrives, before it fills memory or disk."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, of_path: Mapping[str, int]) -> None:
+        """`of_path`: limits of routes that take more or less than the others' `max_bytes`."""
         self._app = app
         self._max_bytes = max_bytes
+        self._of_path = of_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         received = 0
+        max_bytes = self._of_path.get(scope["path"], self._max_bytes)
 
         async def limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
+            if received > max_bytes:
                 # An HTTPException passes FastAPI's body parser unchanged; no other type does.
-                raise HTTPException(413, f"The upload has more than {self._max_bytes} bytes")
+                raise HTTPException(413, f"The upload has more than {max_bytes} bytes")
             return message
 
         await self._app(scope, limited, send)

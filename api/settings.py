@@ -97,6 +97,28 @@ class Settings(BaseSettings):
     """Collector that gets OpenTelemetry traces over HTTP, such as http://127.0.0.1:4318; absent =
     none are made. Needs the package's extra `tracing`."""
 
+    max_job_length: float = Field(default=14_400.0, gt=0)
+    """Longest recording that `POST /audio/jobs` accepts, in seconds."""
+
+    max_job_upload_bytes: int = Field(default=2 * 2**30, gt=0)
+    """Largest request body of `POST /audio/jobs`, in bytes."""
+
+    job_concurrency: int = Field(default=1, ge=1)
+    """Jobs that each worker works on at once; the others wait in the queue."""
+
+    jobs_dir: Path | None = None
+    """Folder for the uploads of jobs that haven't ended; absent = a folder under DATA_DIR. Workers
+    on several machines need it on storage that they share."""
+
+    webhook_secret: SecretStr | None = None
+    """Signs the calls to `webhook_url`; absent = no webhooks."""
+
+    webhook_allow_private: bool = False
+    """Let webhooks go to addresses that aren't on the public network, such as this machine's."""
+
+    webhook_retry_seconds: float = Field(default=5.0, gt=0)
+    """Pause before a webhook's second attempt; each further one is 5 times longer."""
+
     data_dir: Path = Path(".data")
     """Folder for everything the service writes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request, UploadFile
@@ -26,8 +27,8 @@ MAX_PROMPT = 4096
 """Characters; Whisper itself reads the last 223 tokens of a prompt."""
 
 
-class AnalyzeForm(BaseModel):
-    """Fields of the multipart form; an unknown one is refused, never ignored."""
+class RecordingForm(BaseModel):
+    """A recording and what to find out about it; an unknown field is refused, never ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +52,6 @@ class AnalyzeForm(BaseModel):
         le=MAX_BEAM_SIZE,
         description="Texts that Whisper follows at once: more are slower, and err a little less",
     )
-    response_format: Literal["json", "text", "srt", "vtt", "tsv", "rttm"] = "json"
 
     def options(self) -> AnalysisOptions:
         """The analysis that the form asks for.
@@ -70,8 +70,14 @@ class AnalyzeForm(BaseModel):
             )
         return AnalysisOptions(
             language=self.language or None,
-            **self.model_dump(exclude={"file", "language", "response_format"}),
+            **self.model_dump(include={f.name for f in fields(AnalysisOptions)} - {"language"}),
         )
+
+
+class AnalyzeForm(RecordingForm):
+    """And in which format to answer."""
+
+    response_format: Literal["json", "text", "srt", "vtt", "tsv", "rttm"] = "json"
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {

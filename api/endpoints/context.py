@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from fastapi import Request
 from fastapi.requests import HTTPConnection
 
+from api.jobs.service import Jobs
 from api.metrics import Metrics
 from api.middleware import ClientGone
 from api.probe import HealthMonitor
@@ -29,6 +30,7 @@ class AppState:
     settings: Settings
     service: AnalysisService
     streams: Connections
+    jobs: Jobs
     store: AnalysisStore
     health: HealthMonitor
     metrics: Metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -76,10 +77,8 @@ class Keeper:
             await self._sleep()
 
     async def _sleep(self) -> None:
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._awake.wait(), BEAT_S)
-        except asyncio.TimeoutError:
-            pass
         self._awake.clear()
 
     async def _fill_queue(self) -> None:

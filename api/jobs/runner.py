@@ -65,9 +65,12 @@ class JobRunner:
         self._metrics = metrics
         self._max_duration_s = max_duration_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
     async def run(self, job_id: str) -> bool:
         """Work on a job until it has ended; False: it was handed back, for this worker stops."""
+        if self._is_stopping:
+            return False
         task = asyncio.create_task(self._run(job_id))
         self._tasks.add(task)
         try:
@@ -77,10 +80,12 @@ class JobRunner:
             task.result()
             return True
         finally:
+            task.cancel()
             self._tasks.discard(task)
 
     async def stop(self) -> None:
         """Hand back what is running, for whichever worker comes next."""
+        self._is_stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ from api.jobs.webhooks import FURTHER_ATTEMPTS, WebhookSender, check_url, pauses
 from api.metrics import Metrics
 from api.service import AnalysisService
 from api.settings import Settings
+from api.shutdown import shutdown_event
 from api.sniff import sniff
 from api.store.database import Database
 from api.store.jobs import Job, JobStore, NewJob, Workers
@@ -40,7 +40,7 @@ class WebhookRules:
 
 
 class Jobs:
-    """What endpoints need of jobs; `store` tells of them."""
+    """What endpoints need of jobs: `store` tells of them, `shutdown` when to stop telling."""
 
     def __init__(
         self,
@@ -49,8 +49,10 @@ class Jobs:
         rules: WebhookRules,
         metrics: Metrics,
         wake: Callable[[], None],
+        shutdown: asyncio.Event,
     ) -> None:
         self.store = store
+        self.shutdown = shutdown
         self._uploads = uploads
         self._rules = rules
         self._metrics = metrics
@@ -123,13 +125,11 @@ async def open_jobs(
     store, workers = JobStore(database), Workers(database)
     uploads = Uploads(settings.jobs_dir or settings.data_dir / "jobs")
     lock = WorkerLock(settings.data_dir / "workers", worker_id)
-    runner = JobRunner(
-        service, store, uploads, metrics, max_duration_s=settings.max_job_length
-    )
+    runner = JobRunner(service, store, uploads, metrics, max_duration_s=settings.max_job_length)
     sender = WebhookSender(
         store,
         metrics,
-        secret=settings.webhook_secret,
+        secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
         allow_private=settings.webhook_allow_private,
         attempts=1 + FURTHER_ATTEMPTS,
     )
@@ -157,7 +157,8 @@ async def open_jobs(
     keeping = asyncio.create_task(keeper.keep())
     rules = WebhookRules(settings.webhook_secret is not None, settings.webhook_allow_private)
     try:
-        yield Jobs(store, uploads, rules, metrics, keeper.wake)
+        with shutdown_event() as shutdown:
+            yield Jobs(store, uploads, rules, metrics, keeper.wake, shutdown)
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

@@ -50,9 +50,7 @@ class Uploads:
         Raises:
             StoreUnavailable: the disk is away.
         """
-        await asyncio.to_thread(
-            _answering, lambda: self.path(job_id).unlink(missing_ok=True)
-        )
+        await asyncio.to_thread(_answering, lambda: self.path(job_id).unlink(missing_ok=True))
 
     async def sweep(self, wanted: Collection[str]) -> int:
         """Delete what no job of these ids needs: left by whoever was killed; how many those were.

@@ -115,9 +115,7 @@ class WebhookSender:
         self._secret = secret
         self._allow_private = allow_private
         self._attempts = attempts
-        self._client = httpx.AsyncClient(
-            timeout=TIMEOUT_S, follow_redirects=False, trust_env=False
-        )
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
 
     async def close(self) -> None:
         await self._client.aclose()

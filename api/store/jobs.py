@@ -124,9 +124,7 @@ class JobStore:
 
         found = await self._database.write(create)
         if found["request_digest"] != new.request_digest:
-            raise Conflict(
-                "This Idempotency-Key was used for another request", job_id=found["id"]
-            )
+            raise Conflict("This Idempotency-Key was used for another request", job_id=found["id"])
         return _job(found)
 
     async def get(self, job_id: str) -> Job:
@@ -170,7 +168,7 @@ class JobStore:
         return await self._change(job_id, UNDER_WAY, changes)
 
     async def advance(self, job_id: str, progress: float, stage: str | None) -> bool:
-        """Say how far a running job is, never less than before; False: it isn't running any more."""
+        """Say how far a running job is, never less than before; False: it doesn't run any more."""
         reached = sa.case((jobs.c.progress < progress, progress), else_=jobs.c.progress)
         changes = {"progress": reached, "stage": stage}
         return await self._change(job_id, ("running",), changes) is not None

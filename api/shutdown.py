@@ -1,0 +1,39 @@
+"""What has to know that the process is asked to end before its connections have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+@contextlib.contextmanager
+def shutdown_event() -> Iterator[asyncio.Event]:
+    """Set as soon as SIGTERM or SIGINT arrives; the handler that was there is called as before.
+
+    uvicorn waits for open answers before it ends the lifespan, so one that lasts until the client
+    leaves, such as an event stream, would hold up every restart.
+    """
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # a test's app; signals reach the main thread only
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(event.set)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is heard:
+                signal.signal(number, handler)
