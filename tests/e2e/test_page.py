@@ -66,7 +66,7 @@ def test_an_upload_shows_who_said_what_when_and_how(page: Page) -> None:
     first = page.locator(".passage").first
     expect(first.locator(".who")).to_have_text("Speaker 1")
     expect(first.locator("p")).to_contain_text(SPOKEN)
-    expect(first.locator(".emotion")).to_be_visible()
+    expect(first.locator(".emotion").first).to_be_visible()
     drawn = page.evaluate(
         "() => { const c = document.querySelector('.wave');"
         " return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0) }"

@@ -68,7 +68,7 @@ function curves(analysis) {
   const picture = svg("svg", { class: "curves", viewBox: "0 0 1000 100", preserveAspectRatio: "none", "aria-hidden": "true" });
   for (const curve of all) {
     for (const [label, values] of Object.entries(curve.scores)) {
-      if (label === "neutral" || Math.max(...values) < 0.3) continue;
+      if (label === "neutral" || Math.max(...values) < 0.3) continue; // the rest is what stands out
       const points = curve.times.map((time, i) => `${(1000 * time) / analysis.duration},${100 - 96 * values[i]}`);
       picture.append(svg("polyline", { points: points.join(" "), stroke: emotionColour(label), fill: "none" }));
     }

@@ -11,15 +11,13 @@ export function transcript(analysis, names, onSeek) {
     const speaker = passage[0].speaker;
     const label = el("span", { class: "who" });
     if (speaker) labels.push([label, speaker]);
-    const emotion = passage[0].emotion;
     return el(
       "article", { class: "passage", style: { "--colour": speaker ? speakerColour(order.get(speaker)) : "var(--muted)" } },
       el("header", {},
         label,
         el("button", { class: "time", type: "button", "aria-label": `Play from ${clock(passage[0].start)}`,
           onclick: () => onSeek(passage[0].start, true) }, clock(passage[0].start)),
-        emotion && el("span", { class: "emotion", title: scores(emotion), style: { "--colour": emotionColour(emotion.label) } },
-          emotion.label)),
+        moods(passage)),
       el("p", {}, passage.flatMap((segment) => spoken(segment, words, onSeek))),
     );
   });
@@ -41,17 +39,28 @@ export function transcript(analysis, names, onSeek) {
   };
 }
 
-// Segments of one speaker in a row, until a pause or the mood changes.
+// Segments of one speaker in a row, until a pause, or for half a minute.
 function passages(segments) {
   const found = [];
   for (const segment of segments.filter((one) => one.text.trim())) {
-    const last = found.at(-1)?.at(-1);
-    const goesOn = last && last.speaker === segment.speaker && segment.start - last.end < 2
-      && last.emotion?.label === segment.emotion?.label;
-    if (goesOn) found.at(-1).push(segment);
+    const passage = found.at(-1);
+    const goesOn = passage && passage[0].speaker === segment.speaker
+      && segment.start - passage.at(-1).end < 2 && segment.end - passage[0].start < 30;
+    if (goesOn) passage.push(segment);
     else found.push([segment]);
   }
   return found;
+}
+
+// How a passage sounds for most of its time, at most two ways.
+function moods(passage) {
+  const times = new Map();
+  for (const { emotion, start, end } of passage) {
+    if (emotion) times.set(emotion.label, (times.get(emotion.label) ?? 0) + end - start);
+  }
+  const total = [...times.values()].reduce((sum, time) => sum + time, 0);
+  return [...times].sort((a, b) => b[1] - a[1]).filter(([, time]) => time > total / 4).slice(0, 2).map(([label, time]) =>
+    el("span", { class: "emotion", title: `${percent(time / total)} of the time`, style: { "--colour": emotionColour(label) } }, label));
 }
 
 function spoken(segment, words, onSeek) {
@@ -77,9 +86,4 @@ function at(words, time) {
   }
   const found = words[low - 1];
   return found && time < found.end + 0.15 ? found : null;
-}
-
-function scores(emotion) {
-  return Object.entries(emotion.scores).sort((a, b) => b[1] - a[1]).slice(0, 4)
-    .map(([label, score]) => `${label} ${percent(score)}`).join(", ");
 }
