@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from api import conversation, language, quality
 from api.chunking import Chunk
 from api.quality import Heard
-from api.services import diarization
+from api.services.assignment import assign_speakers
 from api.services.emotion import HeardWindow, Hearing
+from api.services.voice_track import VoiceTrack
 from api.services.whisper import Transcript
 from api.sound import Sound
 from api.turn_taking import stretches
@@ -18,9 +19,11 @@ from api.types import (
     Analysis,
     AnalysisOptions,
     EmotionCurve,
+    Identity,
     ModelRelease,
     Region,
     Segment,
+    SpeakerCount,
     Turn,
     Waveform,
 )
@@ -30,13 +33,30 @@ ENVELOPE_POINTS = 1200
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """Who spoke when.
+
+    Attributes:
+        turns: in order of time.
+        track: what they were drawn from; None where nobody was told apart.
+        identities: of the speakers that were recognised, by the turns' names.
+        known_voices: how many were compared.
+    """
+
+    turns: Sequence[Turn] = ()
+    track: VoiceTrack | None = None
+    identities: Mapping[str, Identity] = field(default_factory=dict)
+    known_voices: int = 0
+
+
+@dataclass(frozen=True)
 class Findings:
     """What the branches found; times in `transcripts` count from their chunk's start."""
 
     regions: Sequence[Region]
     chunks: Sequence[Chunk]
     transcripts: Sequence[Transcript]
-    turns: Sequence[Turn]
+    spoken: Spoken
     heard: Sequence[HeardWindow]
     emotion_labels: Sequence[str]
     sound: Sound
@@ -56,9 +76,9 @@ def assemble(
         for chunk, transcript in zip(found.chunks, found.transcripts, strict=True)
         for segment in to_source(transcript.segments, chunk)
     ]
-    turns = found.turns
+    turns = found.spoken.turns
     if options.diarize:
-        segments = diarization.assign_speakers(segments, turns)
+        segments = assign_speakers(segments, turns, found.spoken.track)
     curves: tuple[EmotionCurve, ...] = ()
     if options.emotions:
         hearing = Hearing(found.heard, found.emotion_labels)
@@ -71,7 +91,10 @@ def assemble(
         language=options.language or language.vote(found.chunks, found.transcripts),
         segments=tuple(segments),
         turns=tuple(turns),
-        speakers=conversation.speakers(turns, segments),
+        speakers=tuple(
+            replace(speaker, identity=found.spoken.identities.get(speaker.id))
+            for speaker in conversation.speakers(turns, segments)
+        ),
         emotions=conversation.emotions(segments),
         conversation=conversation.analyse(turns, segments, found.sound),
         quality=quality.audit(segments, Heard(found.regions, _wordless(found), found.sound)),
@@ -79,6 +102,17 @@ def assemble(
         timings_ms=timings_ms,
         emotion_curves=curves,
         envelope=found.sound.envelope(ENVELOPE_POINTS),
+        diarization=_count(options, found.spoken) if options.diarize else None,
+    )
+
+
+def _count(options: AnalysisOptions, spoken: Spoken) -> SpeakerCount:
+    return SpeakerCount(
+        found=len({turn.speaker for turn in spoken.turns}),
+        num_speakers=options.num_speakers,
+        min_speakers=options.min_speakers,
+        max_speakers=options.max_speakers,
+        known_voices=spoken.known_voices,
     )
 
 

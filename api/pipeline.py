@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import numpy as np
+from numpy.typing import NDArray
+
 from api import stages
-from api.assembly import Findings, assemble, to_source
+from api.assembly import Findings, Spoken, assemble, to_source
 from api.branches import Branches, Kept, timed, together
 from api.cache import StageCache, samples_digest
 from api.chunking import chunks
 from api.errors import InvalidOption
-from api.services import diarization, known_speakers
+from api.services import diarization, speaker_embedding
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
-from api.services.known_speakers import Voice
+from api.services.known_speakers import KnownVoice, Voice, recognise, usable
+from api.services.voice_track import VoiceTrack
 from api.services.whisper import Transcript
 from api.services.windows import cover
 from api.serving import ServedModels, Serving
 from api.sound import measure
+from api.speaker_profiles import SpeakerProfile
 from api.triton import TritonClient
 from api.types import (
     Analysis,
@@ -30,7 +35,6 @@ from api.types import (
     OnProgress,
     Region,
     Segment,
-    Turn,
     VoiceReference,
     Waveform,
     unheard,
@@ -42,6 +46,15 @@ T = TypeVar("T")
 OnSegments = Callable[[Sequence[Segment]], None]
 """Is told each chunk's segments, in order, as soon as they and all before them are there; they have
 the recording's times, but no speaker and no emotion yet."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeardVoice:
+    """One voice alone: which releases heard it, for how long, in which windows, shape (n, dim)."""
+
+    served: ServedModels
+    speech_s: float
+    embeddings: NDArray[np.float32]
 
 
 class Pipeline:
@@ -69,6 +82,7 @@ class Pipeline:
         deadline: float,
         timings_ms: Mapping[str, float] | None = None,
         references: Sequence[VoiceReference] = (),
+        profiles: Sequence[SpeakerProfile] = (),
         on_segments: OnSegments | None = None,
         served: ServedModels | None = None,
         on_progress: OnProgress = unheard,
@@ -81,6 +95,7 @@ class Pipeline:
             deadline: on `time.monotonic`'s clock.
             timings_ms: what came before, by stage; ends up in the answer.
             references: speakers with these voices go by these names.
+            profiles: likewise, where the release that answers is the one they were enrolled with.
             on_segments: hears the words while the rest is still under way.
             served: the releases that answer; None lets the recording itself decide.
             on_progress: hears how far each stage has come.
@@ -100,13 +115,13 @@ class Pipeline:
             if on_segments is not None:
                 on_segments(to_source(transcript.segments, cut[index]))
 
-        transcripts, turns, heard, sound = await together(
+        transcripts, spoken, heard, sound = await together(
             branches.transcribe(cut, options, on_transcript),
-            self._diarize(branches, waveform, regions, options, references),
+            self._diarize(branches, waveform, regions, options, references, profiles),
             self._hear_emotions(branches, waveform, regions, options),
             self._run(lambda: measure(waveform.blocks())),
         )
-        found = Findings(regions, cut, transcripts, turns, heard, served.emotion_labels, sound)
+        found = Findings(regions, cut, transcripts, spoken, heard, served.emotion_labels, sound)
         with timed(timings, "assembly"):
             releases = dict(served.releases)
             analysis = await self._run(
@@ -140,23 +155,56 @@ class Pipeline:
             lambda: self._run(self._detector.detect, waveform, settings, kept.on_progress),
         )
 
-    async def _hear_voice(
-        self, reference: VoiceReference, served: ServedModels, deadline: float
-    ) -> Voice:
-        """The voice in a reference.
+    async def hear_voice(self, waveform: Waveform, *, deadline: float) -> HeardVoice:
+        """The voice in a recording in which one person speaks, by the releases that serve it.
 
+        Raises:
+            InvalidOption: nobody speaks in it, or more than one person does.
+            ModelUnavailable, DeadlineExceeded, InferenceError: see `api.triton`.
+        """
+        digest = await self._run(samples_digest, waveform)
+        served = self._serving.choose(digest)
+        heard = await self._hear_voice(waveform, served, deadline)
+        labels = await self._run(
+            lambda: cluster(heard.embeddings, same_speaker_cosine=served.same_speaker_cosine)
+        )
+        if labels.any():
+            raise InvalidOption(
+                "More than one voice is heard; enrol a recording in which one person speaks",
+                voices=int(labels.max()) + 1,
+            )
+        return heard
+
+    async def _hear_voice(
+        self, waveform: Waveform, served: ServedModels, deadline: float
+    ) -> HeardVoice:
+        """
         Raises:
             InvalidOption: nobody speaks in it.
         """
-        waveform = reference.waveform
         digest = await self._run(samples_digest, waveform)
         kept = self._kept(digest, served, deadline, {})
         regions = await self._find_speech(kept, waveform, AnalysisOptions())
         windows = diarization.windows(waveform, regions)
         if not windows:
-            raise InvalidOption("A speaker's reference holds no speech", speaker=reference.name)
+            raise InvalidOption("No speech is heard")
         embeddings = await Branches(self._triton, served, kept, deadline).embed(windows)
-        return Voice.of(embeddings)
+        return HeardVoice(served, sum(region.duration_s for region in regions), embeddings)
+
+    async def _known_voice(
+        self, reference: VoiceReference, served: ServedModels, deadline: float
+    ) -> KnownVoice:
+        """
+        Raises:
+            InvalidOption: nobody speaks in the reference.
+        """
+        try:
+            heard = await self._hear_voice(reference.waveform, served, deadline)
+        except InvalidOption as error:
+            raise InvalidOption(
+                "A speaker's reference holds no speech", speaker=reference.name
+            ) from error
+        return KnownVoice(reference.name, Voice.of(heard.embeddings))
 
     async def _diarize(
         self,
@@ -165,33 +213,41 @@ class Pipeline:
         regions: Sequence[Region],
         options: AnalysisOptions,
         references: Sequence[VoiceReference],
-    ) -> Sequence[Turn]:
+        profiles: Sequence[SpeakerProfile],
+    ) -> Spoken:
         served = branches.served
-        voices = await together(
-            *(self._hear_voice(r, served, branches.deadline) for r in references)
-        )
+        known: list[KnownVoice] = [
+            *await together(*(self._known_voice(r, served, branches.deadline) for r in references))
+        ]
+        given = {voice.name for voice in known}
+        fingerprint = served.fingerprints[speaker_embedding.SPEC.name]
+        known += [voice for voice in usable(profiles, fingerprint) if voice.name not in given]
         windows = diarization.windows(waveform, regions) if options.diarize else []
         if not windows:
-            return []
+            return Spoken(known_voices=len(known))
         embeddings = await branches.embed(windows)
-        with timed(branches.kept.timings_ms, "clustering"):
-            labels = await self._run(
-                lambda: cluster(
-                    embeddings,
-                    num_speakers=options.num_speakers,
-                    min_speakers=options.min_speakers,
-                    max_speakers=options.max_speakers,
-                    same_speaker_cosine=served.same_speaker_cosine,
-                )
+
+        def find_speakers() -> Spoken:
+            labels = cluster(
+                embeddings,
+                num_speakers=options.num_speakers,
+                min_speakers=options.min_speakers,
+                max_speakers=options.max_speakers,
+                same_speaker_cosine=served.same_speaker_cosine,
             )
-            turns = await self._run(diarization.turns, windows, embeddings, labels, regions)
+            track = VoiceTrack.of(windows, embeddings, labels)
+            people = recognise(track, known, served.same_speaker_cosine)
+            turns, track = diarization.name_speakers(
+                diarization.turns(windows, track, regions),
+                track,
+                {speaker: who.name for speaker, who in people.items()},
+            )
+            return Spoken(turns, track, {who.name: who for who in people.values()}, len(known))
+
+        with timed(branches.kept.timings_ms, "clustering"):
+            spoken = await self._run(find_speakers)
         branches.kept.on_progress("clustering", 1.0)
-        if not references:
-            return turns
-        known = {r.name: voice for r, voice in zip(references, voices, strict=True)}
-        return known_speakers.recognise(
-            turns, windows, embeddings, known, served.same_speaker_cosine
-        )
+        return spoken
 
     async def _hear_emotions(
         self,

@@ -44,6 +44,9 @@ class WordResponse(_FromDomain):
     end: float
     probability: float
     speaker: str | None = None
+    speaker_confidence: float | None = Field(
+        default=None, description="Probability of this speaker, of those found"
+    )
 
 
 class SegmentResponse(_FromDomain):
@@ -54,11 +57,20 @@ class SegmentResponse(_FromDomain):
     end: float
     text: str
     speaker: str | None = Field(examples=["SPEAKER_00"])
+    speaker_confidence: float | None = Field(description="Mean of its words'")
     emotion: EmotionResponse | None
     words: list[WordResponse]
     no_speech_prob: float
     avg_logprob: float
     compression_ratio: float
+
+
+class IdentityResponse(_FromDomain):
+    """Who a recognised speaker is."""
+
+    name: str
+    profile_id: str | None = Field(description="Null for a voice that came along with the request")
+    likeness: float = Field(description="About 1 for this voice; recognised from 0.8 up")
 
 
 class SpeakerResponse(_FromDomain):
@@ -68,6 +80,19 @@ class SpeakerResponse(_FromDomain):
     talk_time: float = Field(description="Seconds")
     turns: int
     emotions: dict[str, float] = Field(description="Share of the speaker's time by emotion")
+    identity: IdentityResponse | None = Field(
+        default=None, description="Null for somebody unknown; `id` is then SPEAKER_00, …"
+    )
+
+
+class SpeakerCountResponse(_FromDomain):
+    """How the speakers were told apart. Turns never overlap: overlapping speech isn't detected."""
+
+    found: int = Field(description="Speakers in `turns`")
+    num_speakers: int | None = Field(description="As asked for")
+    min_speakers: int | None
+    max_speakers: int | None
+    known_voices: int = Field(description="Enrolled voices that the speakers were compared with")
 
 
 class TurnResponse(_FromDomain):
@@ -77,6 +102,9 @@ class TurnResponse(_FromDomain):
     end: float
     speaker: str
     emotion: EmotionResponse | None = None
+    confidence: float | None = Field(
+        default=None, description="Probability of this speaker, of those found"
+    )
 
 
 class EmotionCurveResponse(_FromDomain):
@@ -172,6 +200,9 @@ class AudioResponse(_FromDomain):
     turns: list[TurnResponse]
     emotion_curves: list[EmotionCurveResponse]
     speakers: list[SpeakerResponse]
+    diarization: SpeakerCountResponse | None = Field(
+        default=None, description="Null where it wasn't asked for"
+    )
     conversation: ConversationResponse
     quality: QualityResponse
     models: dict[str, ModelResponse]

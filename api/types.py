@@ -97,6 +97,8 @@ class Turn:
     end: float
     speaker: str
     emotion: Emotion | None = None
+    confidence: float | None = None
+    """Probability that it is this speaker, of those found, in [0, 1]."""
 
     @property
     def duration_s(self) -> float:
@@ -112,6 +114,7 @@ class Word:
     end: float
     probability: float
     speaker: str | None = None
+    speaker_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Segment:
     words: tuple[Word, ...] = ()
     tokens: tuple[int, ...] = ()
     speaker: str | None = None
+    speaker_confidence: float | None = None
     emotion: Emotion | None = None
     no_speech_prob: float = 0.0
     avg_logprob: float = 0.0
@@ -162,6 +166,8 @@ class AnalysisOptions:
     num_speakers: int | None = None
     min_speakers: int | None = None
     max_speakers: int | None = None
+    identify_speakers: bool = False
+    """Compare the speakers with the profiles that were enrolled."""
     emotions: bool = True
     word_timestamps: bool = True
     prompt: str | None = None
@@ -178,6 +184,26 @@ class AnalysisOptions:
     """Silence that ends speech."""
     pad_start_s: float | None = None
     """Put before speech."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a speaker is; `likeness` is about 1 for the voice that is known by this name."""
+
+    name: str
+    profile_id: str | None
+    likeness: float
+
+
+@dataclass(frozen=True)
+class SpeakerCount:
+    """How many speakers were found, what was asked for, and how many known voices were compared."""
+
+    found: int
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    known_voices: int = 0
 
 
 @dataclass(frozen=True)
@@ -205,6 +231,7 @@ class SpeakerSummary:
     talk_time: float
     turns: int
     emotions: dict[str, float] = field(default_factory=dict)
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -306,6 +333,7 @@ class Analysis:
     emotion_curves: tuple[EmotionCurve, ...] = ()
     envelope: tuple[float, ...] = ()
     """The waveform's outline: peaks of equally long stretches, 0 to 1."""
+    diarization: SpeakerCount | None = None
 
     @property
     def cached(self) -> bool:

@@ -1,22 +1,23 @@
-"""Turns of diarized speakers get the names of people whose voices the caller gave.
+"""Speakers of a recording get the names of people whose voices are known.
 
-Two stretches of speech are compared by the cosine of their mean embeddings, in relation to the one
+Known voices come from the profiles that were enrolled (`api.speaker_profiles`) or along with a
+request. Two voices are compared by the cosine of their mean embeddings, in relation to the one
 that stretches of these lengths by a single voice typically have; each name goes to the one speaker
 that is closest, if any is close enough. Everybody else stays a stranger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import sqrt
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from api.services.clustering import unit_rows
-from api.services.windows import Window
-from api.types import Turn
+from api.services.clustering import likeness, unit_rows
+from api.services.voice_track import VoiceTrack
+from api.speaker_profiles import SpeakerProfile
+from api.types import Identity
 
 SAME_VOICE = 0.8
 """Share of the typical cosine that makes two stretches one voice. Measured on the bundled network
@@ -24,72 +25,79 @@ with three voices kept out of its training, 3 s against 5 s of speech (5 s again
 of them weren't recognised, and 9% (6%) of pairs with a stranger were taken for one person."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Voice:
-    """A stretch of one person's speech.
+    """What is known of a person's voice.
 
     Attributes:
-        direction: its mean embedding, float64, shape (dim,), of length one.
-        windows: how many windows it would take without their overlap.
+        direction: mean embedding, float64, shape (dim,), of length one.
+        windows: how many half overlapping windows it was taken of.
     """
 
     direction: NDArray[np.float64]
-    windows: float
+    windows: int
 
     @classmethod
     def of(cls, embeddings: NDArray[np.float32]) -> Voice:
         """The voice in half overlapping windows: embeddings float32, shape (n, dim), n ≥ 1."""
         mean = unit_rows(embeddings.astype(np.float64)).mean(axis=0, keepdims=True)
-        return cls(np.asarray(unit_rows(mean)[0], np.float64), (len(embeddings) + 1) / 2)
+        return cls(np.asarray(unit_rows(mean)[0], np.float64), len(embeddings))
 
-    def likeness(self, other: Voice, same_speaker_cosine: float) -> float:
-        """Cosine of the two, over the one that is typical of a single voice.
+    @classmethod
+    def joined(cls, takes: Sequence[Voice]) -> Voice:
+        """One voice from several takes, at least one, each with the weight of its windows."""
+        total = np.sum([take.direction * take.windows for take in takes], axis=0, keepdims=True)
+        return cls(unit_rows(total)[0], sum(take.windows for take in takes))
 
-        An embedding is taken for a share `same_speaker_cosine` of voice and the rest noise, as
-        `api.services.clustering` does; the noise fades as windows are averaged.
-        """
-        share = same_speaker_cosine
-        purity = [share / (share + (1 - share) / v.windows) for v in (self, other)]
-        return float(self.direction @ other.direction) / sqrt(purity[0] * purity[1])
+
+@dataclass(frozen=True)
+class KnownVoice:
+    """Somebody's voice, by name; `profile_id` is None for one that came along with a request."""
+
+    name: str
+    voice: Voice
+    profile_id: str | None = None
+
+
+def usable(profiles: Sequence[SpeakerProfile], fingerprint: str) -> list[KnownVoice]:
+    """The enrolled voices that a release of the speaker model can recognise."""
+    found = []
+    for profile in profiles:
+        takes = [
+            Voice(take.embedding.astype(np.float64), take.windows)
+            for take in profile.takes
+            if take.fingerprint == fingerprint
+        ]
+        if takes:
+            found.append(KnownVoice(profile.name, Voice.joined(takes), profile.id))
+    return found
 
 
 def recognise(
-    turns: Sequence[Turn],
-    cut: Sequence[Window],
-    embeddings: NDArray[np.float32],
-    known: Mapping[str, Voice],
-    same_speaker_cosine: float,
-) -> list[Turn]:
-    """The turns, with known speakers by their names.
+    track: VoiceTrack, known: Sequence[KnownVoice], same_speaker_cosine: float
+) -> dict[str, Identity]:
+    """Who the track's speakers are, by the track's names; strangers are left out.
 
     Args:
-        turns: what `api.services.diarization.turns` drew.
-        cut, embeddings: the windows it drew them from, float32, shape (len(cut), dim).
-        known: voices by name.
+        track: the speakers of a recording.
+        known: voices of the same release of the speaker model.
         same_speaker_cosine: typical cosine between two windows of one speaker, in (0, 1).
     """
-    likenesses = [
-        (voice.likeness(reference, same_speaker_cosine), speaker, name)
-        for speaker, voice in _voices(turns, cut, embeddings).items()
-        for name, reference in known.items()
-    ]
-    names: dict[str, str] = {}
-    for likeness, speaker, name in sorted(likenesses, reverse=True):
-        if likeness < SAME_VOICE:
-            break
-        if speaker not in names and name not in names.values():
-            names[speaker] = name
-    return [replace(turn, speaker=names.get(turn.speaker, turn.speaker)) for turn in turns]
-
-
-def _voices(
-    turns: Sequence[Turn], cut: Sequence[Window], embeddings: NDArray[np.float32]
-) -> dict[str, Voice]:
-    """Each speaker's voice, from the windows whose centres lie in one of its turns."""
-    rows: dict[str, list[int]] = {}
-    for index, window in enumerate(cut):
-        for turn in turns:
-            if turn.start <= window.centre_s <= turn.end:
-                rows.setdefault(turn.speaker, []).append(index)
-                break
-    return {speaker: Voice.of(embeddings[chosen]) for speaker, chosen in rows.items()}
+    if not known:
+        return {}
+    alike = likeness(
+        track.voices,
+        track.windows,
+        np.stack([k.voice.direction for k in known]),
+        np.array([k.voice.windows for k in known], dtype=np.float64),
+        same_speaker_cosine,
+    )
+    found: dict[str, Identity] = {}
+    while alike.max() >= SAME_VOICE:
+        speaker, who = (int(i) for i in np.unravel_index(alike.argmax(), alike.shape))
+        person = known[who]
+        found[track.names[speaker]] = Identity(
+            person.name, person.profile_id, float(alike[speaker, who])
+        )
+        alike[speaker, :] = alike[:, who] = -np.inf
+    return found

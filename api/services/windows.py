@@ -6,6 +6,7 @@ and lets Triton's dynamic batcher merge the windows of every request in flight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from api.types import SAMPLE_RATE_HZ, Region, Waveform
 
 MERGE_GAP_S = 0.3
 """Pauses shorter than this don't end a window: they are within a speaker's breath."""
+
+_SAME_MOMENT = 1e-6
+"""A region that is longer than whole hops by rounding alone needs no window more."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ def cover(
 ) -> list[Window]:
     """Windows of exactly `window_s` over every region, in order.
 
-    Regions closer than `MERGE_GAP_S` are taken as one. The last window of a region ends with it;
-    a region shorter than a window is repeated until it fills one, which keeps its statistics.
+    Regions closer than `MERGE_GAP_S` are taken as one. The first window of a region begins with it,
+    the last one ends with it, and their starts lie evenly, at most `hop_s` apart; a region shorter
+    than a window is repeated until it fills one, which keeps its statistics.
     """
     num_samples = round(window_s * SAMPLE_RATE_HZ)
     return [
@@ -72,8 +77,9 @@ def fill(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
 
 
 def _starts(region: Region, window_s: float, hop_s: float) -> list[float]:
-    last = region.end - window_s
-    if last <= region.start:
+    """Evenly spread, so that no two windows hear nearly the same."""
+    room_s = region.duration_s - window_s
+    if room_s <= 0:
         return [region.start]
-    starts = list(np.arange(region.start, last, hop_s, dtype=float))
-    return [*map(float, starts), last]
+    steps = math.ceil(room_s / hop_s - _SAME_MOMENT)
+    return [region.start + room_s * step / steps for step in range(steps + 1)]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.conftest import SAMPLE, Service, run_service
+from tests.conftest import SAMPLE, Service
 
 SPOKEN = "four one five nine two"
 
@@ -153,25 +153,6 @@ def test_history_finds_by_words_and_forgets(page: Page, service: Service) -> Non
 def test_models_tell_their_versions(page: Page) -> None:
     page.get_by_role("link", name="Models").click()
     expect(page.locator("tbody tr", has_text="speaker_embedding")).to_contain_text("bundled")
-
-
-def test_a_key_is_asked_for_once_and_opens_everything(
-    context: BrowserContext, tmp_path: Path
-) -> None:
-    """Also the WebSocket, to which a browser can give no header; a wrong key is asked for again."""
-    secret = "va_a-secret-for-the-page"
-    with run_service(tmp_path, API_KEYS=f"page:{secret}") as guarded:
-        page = context.new_page()
-        page.goto(f"{guarded.url}/#/history")
-        dialog = page.get_by_role("dialog")
-        for given in ("a-wrong-key-of-some-length", secret):
-            expect(dialog).to_be_visible()
-            dialog.get_by_label("Key").fill(given)
-            dialog.get_by_role("button", name="Use it").click()
-        expect(page.get_by_text("Nothing was found.")).to_be_visible()
-        page.get_by_role("link", name="Live").click()
-        page.get_by_role("button", name="Start listening").click()
-        expect(page.get_by_role("log").locator(".passage").first).to_contain_text("four")
 
 
 def test_no_audio_is_said_in_words(page: Page, tmp_path: Path) -> None:

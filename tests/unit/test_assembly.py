@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.assembly import ENVELOPE_POINTS, Findings, assemble
+from api.assembly import ENVELOPE_POINTS, Findings, Spoken, assemble
 from api.chunking import Chunk, chunks
 from api.services.emotion import HeardWindow
+from api.services.voice_track import VoiceTrack
 from api.services.whisper import Transcript
 from api.sound import measure
 from api.types import AnalysisOptions, Region, Segment, Turn, Waveform, Word
@@ -17,6 +18,11 @@ from api.types import AnalysisOptions, Region, Segment, Turn, Waveform, Word
 A, B = "SPEAKER_00", "SPEAKER_01"
 WAVEFORM = Waveform(np.full(16_000 * 20, 0.1, dtype=np.float32))
 REGIONS = [Region(1.0, 3.0), Region(10.0, 12.0)]
+
+
+TRACK = VoiceTrack(
+    (A, B), np.array([2.0, 11.0]), np.array([[0.9, 0.1], [0.2, 0.8]]), np.eye(2), np.ones(2)
+)
 
 
 def _transcript(*words: tuple[str, float, float]) -> Transcript:
@@ -35,7 +41,7 @@ def test_a_segment_over_two_speakers_is_split_and_keeps_source_times() -> None:
         regions=REGIONS,
         chunks=cut,
         transcripts=[_transcript(("one", 0.2, 1.5), ("two", 2.0 + gap, 3.5 + gap))],
-        turns=[Turn(1.0, 3.0, A), Turn(10.0, 12.0, B)],
+        spoken=Spoken([Turn(1.0, 3.0, A), Turn(10.0, 12.0, B)], TRACK),
         heard=[
             HeardWindow(1.0, 3.0, np.array([0.9, 0.1], dtype=np.float32)),
             HeardWindow(10.0, 12.0, np.array([0.2, 0.8], dtype=np.float32)),
@@ -45,6 +51,9 @@ def test_a_segment_over_two_speakers_is_split_and_keeps_source_times() -> None:
     )
     analysis = assemble("id", WAVEFORM, AnalysisOptions(), found, {}, {})
     one, two = analysis.segments
+    assert one.speaker_confidence and two.speaker_confidence
+    assert one.speaker_confidence > two.speaker_confidence > 0.7
+    assert analysis.diarization and analysis.diarization.found == 2
     assert (one.speaker, one.text.strip(), two.speaker, two.text.strip()) == (A, "one", B, "two")
     assert one.emotion and one.emotion.label == "neutral"
     assert two.emotion and two.emotion.label == "angry"
@@ -62,7 +71,7 @@ def test_a_segment_over_two_speakers_is_split_and_keeps_source_times() -> None:
 def test_without_speakers_there_is_one_curve() -> None:
     heard = [HeardWindow(1.0, 3.0, np.array([0.45, 0.55], dtype=np.float32))]
     found = Findings(
-        REGIONS[:1], [], [], [], heard, ["neutral", "angry"], measure(WAVEFORM.blocks())
+        REGIONS[:1], [], [], Spoken(), heard, ["neutral", "angry"], measure(WAVEFORM.blocks())
     )
     options = AnalysisOptions(diarize=False)
     (curve,) = assemble("id", WAVEFORM, options, found, {}, {}).emotion_curves
@@ -89,7 +98,7 @@ def test_a_chunk_that_came_back_empty_is_always_flagged(seed: int) -> None:
             Transcript("en", 0.9, {}, 0.0, ()) if index == dropped else _spoken_all_along(chunk)
             for index, chunk in enumerate(cut)
         ]
-        found = Findings(regions, cut, transcripts, [], [], [], sound)
+        found = Findings(regions, cut, transcripts, Spoken(), [], [], sound)
         options = AnalysisOptions(diarize=False, emotions=False)
         return assemble("id", waveform, options, found, {}, {}).quality.flags
 
@@ -106,7 +115,7 @@ def _spoken_all_along(chunk: Chunk) -> Transcript:
 
 @pytest.mark.parametrize("diarize", [True, False])
 def test_silence_assembles_to_an_empty_answer(diarize: bool) -> None:
-    found = Findings([], [], [], [], [], ["neutral"], measure(WAVEFORM.blocks()))
+    found = Findings([], [], [], Spoken(), [], ["neutral"], measure(WAVEFORM.blocks()))
     analysis = assemble("id", WAVEFORM, AnalysisOptions(diarize=diarize), found, {}, {})
     assert not (analysis.segments or analysis.speakers or analysis.emotions)
     assert analysis.quality.flags == ("no_speech",)

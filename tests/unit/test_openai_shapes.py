@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -22,15 +22,12 @@ from api.openai.errors import InvalidParameter, UnknownModel
 from api.openai.schemas import TranscriptionRequest, TranslationRequest, parse
 from api.pipeline import OnSegments
 from api.repository import Manifest
-from api.services.known_speakers import Voice, recognise
-from api.services.windows import Window
 from api.types import (
     Analysis,
     Conversation,
     Quality,
     Segment,
     TokenLogprob,
-    Turn,
     Waveform,
     Word,
 )
@@ -257,43 +254,6 @@ def test_references_have_two_to_ten_seconds(seconds: float) -> None:
     waveform = Waveform(np.zeros(round(seconds * 16_000), np.float32))
     with pytest.raises(InvalidParameter, match="between 2"):
         known_speakers.reference("anna", waveform)
-
-
-def voices(*directions: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.array(directions, np.float32)
-
-
-NOTHING = Waveform(np.zeros(0, np.float32))
-
-
-def windows(count: int) -> list[Window]:
-    return [Window(i, i + 1.0, 0, NOTHING) for i in range(count)]
-
-
-def test_a_stranger_stays_a_stranger() -> None:
-    turns = [Turn(0, 2, "SPEAKER_00"), Turn(2, 4, "SPEAKER_01")]
-    heard = voices([5, 0, 0], [4, 1, 0], [0, 3, 0], [0, 3, 0.1])
-    anna = Voice.of(voices([1, 0, 0]))
-    named = recognise(turns, windows(4), heard, {"anna": anna}, 0.5)
-    assert [t.speaker for t in named] == ["anna", "SPEAKER_01"]
-    nobody = recognise(turns, windows(4), heard, {"bea": Voice.of(voices([0, 0, 1]))}, 0.5)
-    assert [t.speaker for t in nobody] == ["SPEAKER_00", "SPEAKER_01"]
-
-
-def test_short_references_need_less_likeness() -> None:
-    """Noise keeps short stretches of one voice apart: a fixed threshold would refuse them all."""
-    short, long = Voice(np.array([1.0, 0.0]), 1), Voice(np.array([0.6, 0.8]), 9)
-    assert short.likeness(long, 0.5) == pytest.approx(0.6 / np.sqrt(0.5 * 0.9))
-    assert long.likeness(replace(short, windows=9), 0.5) == pytest.approx(0.6 / 0.9)
-
-
-def test_a_name_goes_to_the_closest_speaker_only() -> None:
-    """Two people who both resemble the reference must not become one."""
-    turns = [Turn(0, 1, "SPEAKER_00"), Turn(1, 2, "SPEAKER_01")]
-    heard = voices([0.8, 0.6, 0], [1, 0.1, 0])
-    known = {"anna": Voice.of(voices([1, 0, 0])), "bea": Voice.of(voices([0, 0, 1]))}
-    named = recognise(turns, windows(2), heard, known, 0.5)
-    assert [t.speaker for t in named] == ["SPEAKER_00", "anna"]
 
 
 async def told(request: TranscriptionRequest) -> list[dict[str, Any]]:
