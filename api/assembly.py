@@ -26,6 +26,7 @@ from api.types import (
     SpeakerCount,
     Turn,
     Waveform,
+    Word,
 )
 
 ENVELOPE_POINTS = 1200
@@ -138,17 +139,17 @@ def _wordless(found: Findings) -> list[Region]:
 
 
 def to_source(segments: Sequence[Segment], chunk: Chunk) -> list[Segment]:
-    """Segments of one chunk, in the recording's time."""
-    return [
-        replace(
-            segment,
-            start=chunk.to_source(segment.start),
-            end=chunk.to_source(segment.end, is_end=True),
-            window_start=chunk.start,
-            words=tuple(
-                replace(w, start=chunk.to_source(w.start), end=chunk.to_source(w.end, is_end=True))
-                for w in segment.words
-            ),
-        )
-        for segment in segments
-    ]
+    """Segments of one chunk, in the recording's time; each from its first word to its last."""
+    moved: list[Segment] = []
+    for segment in segments:
+        words = tuple(_word_to_source(word, chunk) for word in segment.words)
+        start, end = chunk.to_source(segment.start), chunk.to_source(segment.end, is_end=True)
+        if words:
+            start, end = words[0].start, words[-1].end
+        moved.append(replace(segment, start=start, end=end, window_start=chunk.start, words=words))
+    return moved
+
+
+def _word_to_source(word: Word, chunk: Chunk) -> Word:
+    start, end = chunk.word_to_source(word.start, word.end)
+    return replace(word, start=start, end=end)

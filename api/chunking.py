@@ -44,9 +44,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One decoding window: `pieces` of the recording, joined in order without overlap."""
+    """One decoding window: `pieces` of the recording, joined in order without overlap.
+
+    Attributes:
+        speech: start and end of each stretch of speech in it, in samples of the recording.
+    """
 
     pieces: tuple[Piece, ...]
+    speech: tuple[tuple[int, int], ...]
     _recording: Waveform = field(repr=False, compare=False)
 
     @property
@@ -87,6 +92,28 @@ class Chunk:
         inside = min(max(position - piece.chunk_start, 0.0), float(piece.length))
         return (piece.source_start + inside) / SAMPLE_RATE_HZ
 
+    def word_to_source(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """Start and end in the recording of a word in the chunk, without the silence around it.
+
+        Nobody speaks a word across a silence that was taken out: one that lies over a joint is
+        placed on the side that holds more of it. The silence that was kept is no part of a word
+        that overlaps speech. Words in order stay in order.
+        """
+        first, last = start_s * SAMPLE_RATE_HZ, end_s * SAMPLE_RATE_HZ
+
+        def shared(piece: Piece) -> float:
+            return min(last, piece.chunk_start + piece.length) - max(first, piece.chunk_start)
+
+        piece = max(self.pieces, key=shared)
+        low, high = (
+            piece.source_start + min(max(position - piece.chunk_start, 0.0), float(piece.length))
+            for position in (first, last)
+        )
+        spoken = [(start, end) for start, end in self.speech if start < high and low < end]
+        if spoken:
+            low, high = max(low, spoken[0][0]), min(high, spoken[-1][1])
+        return low / SAMPLE_RATE_HZ, high / SAMPLE_RATE_HZ
+
 
 @dataclass(frozen=True)
 class _Span:
@@ -115,7 +142,10 @@ def chunks(
     spans: list[_Span] = []
     for span in _spans(waveform, regions):
         spans.extend(_split(waveform, span, max_samples))
-    return [Chunk(_pieces(group), waveform) for group in _groups(spans, max_samples)]
+    return [
+        Chunk(_pieces(group), tuple((span.start, span.end) for span in group), waveform)
+        for group in _groups(spans, max_samples)
+    ]
 
 
 def _spans(waveform: Waveform, regions: Sequence[Region]) -> list[_Span]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -173,3 +175,42 @@ def test_regions_out_of_order_are_refused(regions: list[Region]) -> None:
 def test_chunks_below_a_second_are_refused() -> None:
     with pytest.raises(ValueError, match="second"):
         chunks(recording(3), [], max_s=0.5)
+
+
+@given(speech(), st.lists(st.floats(0.0, 6.0), min_size=2, max_size=24))
+@settings(max_examples=150, deadline=None)
+def test_words_stay_in_order_and_out_of_the_silence_that_was_taken_out(
+    case: tuple[Waveform, list[Region]], bounds: list[float]
+) -> None:
+    waveform, regions = case
+    for chunk in chunks(waveform, regions, max_s=MAX_S):
+        times = np.sort(np.minimum(bounds, chunk.duration_s)).tolist()
+        words = [chunk.word_to_source(a, b) for a, b in pairwise(times)]
+        moments = [moment for word in words for moment in word]
+        assert moments == sorted(moments)
+        kept = [(p.source_start, p.source_start + p.length) for p in chunk.pieces]
+        for start, end in np.array(words) * SAMPLE_RATE_HZ:
+            assert any(low - 1e-3 <= start and end <= high + 1e-3 for low, high in kept)
+            if any(low < end and start < high for low, high in chunk.speech):
+                for moment in (start, end):
+                    assert any(low - 1e-3 <= moment <= high + 1e-3 for low, high in chunk.speech)
+
+
+def test_a_word_over_a_long_pause_is_placed_on_one_side_of_it() -> None:
+    """A word of 88 s in the answer: attention had crossed a silence that wasn't in the chunk."""
+    [chunk] = chunks(recording(100), [Region(1.0, 2.0), Region(90.0, 91.0)], max_s=MAX_S)
+    assert chunk.word_to_source(0.5, 1.6) == (1.5, 2.0)
+    assert chunk.word_to_source(1.4, 2.5) == (90.0, 90.5)
+    assert chunk.word_to_source(1.1, 1.3) == pytest.approx((2.1, 2.3)), "in the silence itself"
+
+
+@given(speech(), st.integers(0, 12))
+@settings(max_examples=100, deadline=None)
+def test_what_comes_later_changes_no_chunk_but_the_last(
+    case: tuple[Waveform, list[Region]], count: int
+) -> None:
+    """A recording that ends earlier is cut alike up to there: only the seam may change."""
+    waveform, regions = case
+    whole = chunks(waveform, regions, max_s=MAX_S)
+    start = chunks(waveform, regions[:count], max_s=MAX_S)
+    assert [chunk.pieces for chunk in start[:-1]] == [c.pieces for c in whole[: len(start)]][:-1]
