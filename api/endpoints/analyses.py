@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.endpoints.context import app_state
-from api.formats import FORMATS
+from api.formats import FORMATS, REPORT_POLICY
 from api.schemas import AnalysesPage, AudioResponse, ErrorResponse, to_response
 from api.store.analyses import AnalysisFilter
 
@@ -71,7 +72,7 @@ class ExportQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal["srt", "vtt", "tsv", "txt", "rttm", "json"]
+    format: Literal["srt", "vtt", "tsv", "txt", "rttm", "html", "json"]
 
 
 _AWAY: dict[int | str, dict[str, Any]] = {
@@ -107,7 +108,7 @@ async def delete_analysis(request: Request, analysis_id: str) -> None:
 
 @router.get(
     "/{analysis_id}/export",
-    summary="One analysis as a file: subtitles, a table, a script, RTTM, JSON",
+    summary="One analysis as a file: subtitles, a table, a script, RTTM, a report, JSON",
     response_class=Response,
     responses={422: {"model": ErrorResponse, "description": "No such format"}, **_ONE},
 )
@@ -119,6 +120,9 @@ async def export_analysis(
         content, media_type = to_response(analysis).model_dump_json(), "application/json"
     else:
         render, media_type = FORMATS["text" if query.format == "txt" else query.format]
-        content = render(analysis)
-    named = f'attachment; filename="{analysis.id}.{query.format}"'
-    return Response(content, media_type=media_type, headers={"Content-Disposition": named})
+        content = await asyncio.to_thread(render, analysis)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{analysis.id}.{query.format}"',
+        "Content-Security-Policy": REPORT_POLICY,
+    }
+    return Response(content, media_type=media_type, headers=headers)

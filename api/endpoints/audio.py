@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.endpoints.context import app_state, until_disconnect
 from api.errors import InvalidAudio, InvalidOption
-from api.formats import FORMATS
+from api.formats import FORMATS, REPORT_POLICY
 from api.schemas import AudioResponse, ErrorResponse, to_response
 from api.types import AnalysisOptions, Task
 
@@ -77,7 +78,7 @@ class RecordingForm(BaseModel):
 class AnalyzeForm(RecordingForm):
     """And in which format to answer."""
 
-    response_format: Literal["json", "text", "srt", "vtt", "tsv", "rttm"] = "json"
+    response_format: Literal["json", "text", "srt", "vtt", "tsv", "rttm", "html"] = "json"
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -113,4 +114,6 @@ async def analyze_audio(
     if form.response_format == "json":
         return to_response(analysis)
     render, media_type = FORMATS[form.response_format]
-    return PlainTextResponse(render(analysis), media_type=media_type)
+    headers = {"Content-Security-Policy": REPORT_POLICY}
+    content = await asyncio.to_thread(render, analysis)
+    return PlainTextResponse(content, media_type=media_type, headers=headers)

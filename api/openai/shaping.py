@@ -22,8 +22,8 @@ _FRAMES_PER_S = 100
 
 _TEXTS: dict[str, Callable[[Analysis], str]] = {
     "text": lambda analysis: f"{analysis.transcription}\n",
-    "srt": formats.srt,
-    "vtt": formats.vtt,
+    "srt": lambda analysis: formats.srt(analysis, whole_segments=True),
+    "vtt": lambda analysis: formats.vtt(analysis, whole_segments=True),
 }
 
 

@@ -108,6 +108,7 @@ def test_strange_ids_are_not_found(caller: httpx.Client, analysis_id: str) -> No
         ("tsv", "text/tab-separated-values", r"start\tend\tspeaker\ttext\n\d+\t\d+\tSPEAKER_00\t"),
         ("txt", "text/plain", r"SPEAKER_00: [a-z]"),
         ("rttm", "text/plain", r"SPEAKER [0-9a-f]{32} 1 \d.* SPEAKER_00 "),
+        ("html", "text/html", r"<!doctype html>"),
         ("json", "application/json", r"\{"),
     ],
 )

@@ -107,6 +107,7 @@ def test_the_number_of_speakers_can_be_given(client: httpx.Client, count: int) -
         ("tsv", r"start\tend\tspeaker\ttext\n\d"),
         ("text", r"SPEAKER_00: [a-z]"),
         ("rttm", r"SPEAKER [0-9a-f]{32} 1 \d"),
+        ("html", r"<!doctype html>\n<html lang="),
     ],
 )
 def test_formats(client: httpx.Client, response_format: str, start: str) -> None:
