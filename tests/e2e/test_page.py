@@ -133,6 +133,17 @@ def test_what_is_spoken_appears_and_becomes_an_analysis(page: Page) -> None:
     assert page.evaluate("document.querySelector('audio').duration") > 2
 
 
+def test_a_job_is_watched_until_its_analysis_is_there(page: Page) -> None:
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_label("A long recording").set_input_files(SAMPLE)
+    page.get_by_role("button", name="Analyse in the background").click()
+    expect(page.locator(".timeline")).to_be_visible()
+    expect(page.locator(".passage").first).to_contain_text(SPOKEN)
+    page.get_by_role("link", name="Jobs").click()
+    expect(page.locator("tbody tr").first).to_contain_text("succeeded")
+    expect(page.locator("tbody tr").first).to_contain_text("100%")
+
+
 def test_history_finds_by_words_and_forgets(page: Page, service: Service) -> None:
     answer = httpx.post(
         f"{service.url}/audio/analyze", files={"file": SAMPLE.read_bytes()}, timeout=60
