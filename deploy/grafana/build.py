@@ -94,6 +94,12 @@ SERVICE = [
         "cps",
         {"{{flag}}": "sum by (flag) (rate(voice_analytics_quality_flags_total[5m]))"},
     ),
+    Panel("Jobs", "short", {"{{status}}": "sum by (status) (voice_analytics_jobs)"}),
+    Panel(
+        "Oldest waiting job",
+        "s",
+        {"waits": "max(voice_analytics_oldest_job_seconds)"},
+    ),
     Panel("Live streams", "short", {"open": "sum(voice_analytics_streams)"}),
     Panel(
         "From an utterance's end to its final words",
