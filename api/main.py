@@ -153,7 +153,7 @@ async def _open_parts(
             log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
     async with contextlib.AsyncExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
-        triton = TritonClient(triton_url)
+        triton = TritonClient(triton_url, figures)
         stack.push_async_callback(triton.close)
         monitor = HealthMonitor(triton_url, settings.watchdog_interval, figures.models_looked_at)
         await stack.enter_async_context(monitor.running())

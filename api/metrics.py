@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -16,12 +17,14 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from api.types import ModelRelease
 
 _SHARED_DIR = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_FACTORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 5, 10)
+_METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
 
 def share(directory: Path) -> None:
@@ -54,6 +57,19 @@ class Metrics:
             "Time that an analysis spent in one stage",
             ["stage"],
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.real_time_factor = Histogram(
+            "voice_analytics_real_time_factor",
+            "Time that an analysis took, per second of its audio; jobs aside",
+            buckets=_FACTORS,
+            registry=self.registry,
+        )
+        self.model_requests = Gauge(
+            "voice_analytics_model_requests_in_flight",
+            "Requests that Triton has and hasn't answered, waiting ones included",
+            ["model"],
+            multiprocess_mode="livesum",
             registry=self.registry,
         )
         self.audio_seconds = Counter(
@@ -175,6 +191,12 @@ class Metrics:
             registry=self.registry,
         )
 
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer; `route` is a template and never a path, of which there is no end."""
+        named = method if method in _METHODS else "other"
+        self.requests.labels(route, named, str(status)).inc()
+        self.request_seconds.labels(route).observe(seconds)
+
     def describe_models(self, releases: Mapping[str, ModelRelease]) -> None:
         """Publish which release of each model serves."""
         for model, release in releases.items():
@@ -195,6 +217,9 @@ class Metrics:
     def cache_size(self, size_bytes: int) -> None:
         self.cache_bytes.set(size_bytes)
 
+    def asking(self, model: str, more: int) -> None:
+        self.model_requests.labels(model).inc(more)
+
     def rate_limited(self, caller: str, bound: str) -> None:
         self.limited.labels(caller, bound).inc()
 
@@ -206,5 +231,14 @@ class Metrics:
         registry = self.registry
         if _SHARED_DIR in os.environ:
             registry = CollectorRegistry()
+            _bury_the_dead(Path(os.environ[_SHARED_DIR]))
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _bury_the_dead(folder: Path) -> None:
+    """A killed worker has nothing in flight any more; its counters still count."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]

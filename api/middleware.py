@@ -210,8 +210,7 @@ class RequestContext:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The template, never the path: a label value per id would grow without bound.
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, scope["method"], str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.answered(route, scope["method"], status, seconds)
         log.info(
             "request",
             method=scope["method"],

@@ -120,8 +120,12 @@ class AnalysisService:
             raise Overloaded("Too many analyses are in flight", limit=self._max_in_flight)
         self._in_flight += 1
         self._metrics.in_flight.inc()
+        started = time.monotonic()
         try:
-            return await asyncio.wait_for(work, self._timeout_s)
+            analysis = await asyncio.wait_for(work, self._timeout_s)
+            took_s = time.monotonic() - started
+            self._metrics.real_time_factor.observe(took_s / analysis.duration)
+            return analysis
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded(
                 "The analysis took too long", timeout_s=self._timeout_s

@@ -10,8 +10,10 @@ A failure is told apart by its gRPC status, never by its message's text:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import tritonclient.grpc as grpc_client
 import tritonclient.grpc.aio as grpc_aio
@@ -65,14 +67,23 @@ _CHANNEL = [
 its own defaults as soon as there are arguments, so the sizes are said again."""
 
 
+class TritonFigures(Protocol):
+    """Who counts; `api.metrics.Metrics` does."""
+
+    def asking(self, model: str, more: int) -> None:
+        """So many more requests of a model are under way."""
+        ...
+
+
 class TritonClient:
     """One asynchronous gRPC connection per process, opened once (client#731: many leak).
 
     Cancelling an awaiting task cancels the call, so that Triton can drop the request.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, figures: TritonFigures | None = None) -> None:
         self.url = url
+        self._figures = figures
         self._client = grpc_aio.InferenceServerClient(url, channel_args=_CHANNEL)
 
     async def infer(
@@ -84,7 +95,7 @@ class TritonClient:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError.
         """
         try:
-            with tracing.span("triton", model=spec.name):
+            with tracing.span("triton", model=spec.name), self._counted(spec.name):
                 result = await self._client.infer(
                     spec.name,
                     _encode(inputs),
@@ -99,6 +110,17 @@ class TritonClient:
 
     async def close(self) -> None:
         await self._client.close()
+
+    @contextmanager
+    def _counted(self, model: str) -> Iterator[None]:
+        if self._figures is None:
+            yield
+            return
+        self._figures.asking(model, 1)
+        try:
+            yield
+        finally:
+            self._figures.asking(model, -1)
 
 
 class TritonControl:
