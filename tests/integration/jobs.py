@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -67,3 +70,47 @@ def analyses(client: httpx.Client) -> list[str]:
         cursor = page["next_cursor"]
         if cursor is None:
             return items
+
+
+class Receiver(ThreadingHTTPServer):
+    """Takes webhooks; answers the first ones as told, and all others with 200."""
+
+    daemon_threads = True
+
+    def __init__(self, *first: int, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.answers = list(first)
+        self.received: list[tuple[dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.server_port}/hook?a=b"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.received.append((headers | {"path": self.path}, body))
+        status = self.server.answers.pop(0) if self.server.answers else 200
+        self.send_response(status)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def receiving(*first: int, port: int = 0) -> Iterator[Receiver]:
+    with Receiver(*first, port=port) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

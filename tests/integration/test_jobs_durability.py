@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -13,8 +14,8 @@ import httpx
 import psutil
 
 from tests.conftest import Service, run_service
-from tests.integration.databases import run_postgres
-from tests.integration.jobs import analyses, ended, submit, talk
+from tests.integration.databases import free_port, run_postgres
+from tests.integration.jobs import analyses, ended, receiving, submit, talk
 
 TALK_S = 40.0
 
@@ -36,6 +37,17 @@ def wait_for_running(client: httpx.Client, ids: list[str]) -> None:
     while not any(client.get(f"/audio/jobs/{i}").json()["status"] == "running" for i in ids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def until_tried(client: httpx.Client, job_id: str, status: str = "enqueued") -> None:
+    """Until the job's webhook was called at least once, and is in that state."""
+    deadline = time.monotonic() + 60
+    while True:
+        webhook = client.get(f"/audio/jobs/{job_id}").json()["webhook"]
+        if webhook["attempts"] and webhook["status"] == status:
+            return
+        assert time.monotonic() < deadline, webhook
+        time.sleep(0.1)
 
 
 def test_workers_triton_and_the_database_may_die_at_any_moment(tmp_path: Path) -> None:
@@ -70,18 +82,29 @@ def test_workers_triton_and_the_database_may_die_at_any_moment(tmp_path: Path) -
 
 def test_the_whole_service_may_die_with_its_queue_in_a_file(tmp_path: Path) -> None:
     """The embedded default: no database server, no Redis, nothing but the folder survives."""
-    data_dir = tmp_path / "service"
-    with run_service(data_dir) as service, connected(service) as client:
+    data_dir, port = tmp_path / "service", free_port()
+    hooks = {"WEBHOOK_SECRET": "s", "WEBHOOK_ALLOW_PRIVATE": "1", "WEBHOOK_RETRY_SECONDS": "3"}
+    with run_service(data_dir, **hooks) as service, connected(service) as client:
+        url = f"http://127.0.0.1:{port}/"
+        announced = submit(client, talk(2.0, 9), webhook_url=url)["id"]
+        until_tried(client, announced)
         ids = [submit(client, talk(TALK_S, seed))["id"] for seed in range(3)]
         wait_for_running(client, ids)
         os.kill(service.triton_pid(), signal.SIGKILL)
         service.process.kill()
         service.process.wait()
-    with run_service(data_dir) as service, connected(service) as client:
+    with (
+        receiving(port=port) as receiver,
+        run_service(data_dir, **hooks) as service,
+        connected(service) as client,
+    ):
         found = ended(client, ids)
         assert [job["status"] for job in found] == ["succeeded"] * len(ids)
-        assert sorted(analyses(client)) == sorted(ids)
+        assert sorted(analyses(client)) == sorted([*ids, announced])
         assert list((data_dir / "jobs").iterdir()) == []
+        until_tried(client, announced, "delivered")
+        ((_, body),) = receiver.received
+        assert json.loads(body)["data"]["id"] == announced
 
 
 def test_a_restart_hands_jobs_on(tmp_path: Path) -> None:
