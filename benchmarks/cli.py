@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 
 import benchmarks.evaluation.command
+import benchmarks.load.command
+import benchmarks.prepare
 import benchmarks.synthesis.command
+import benchmarks.table
 from benchmarks.errors import BenchmarkError, UsageError
 
 DESCRIPTION = "Measures a running voice-analytics service: how right, and how fast."
@@ -30,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, what, module in (
         ("evaluate", "score the answers on labelled recordings", benchmarks.evaluation.command),
         ("conversations", "build conversations with exact truth", benchmarks.synthesis.command),
+        ("run", "measure speed under load", benchmarks.load.command),
+        ("prepare", "make Whisper weights for the speed runs", benchmarks.prepare),
+        ("table", "write the README's table from the committed results", benchmarks.table),
     ):
         command = commands.add_parser(
             name,

@@ -58,3 +58,26 @@ def test_labelled_recordings_are_scored_and_those_that_fail_are_listed(
     said = capsys.readouterr().out
     assert said in (out / "report.md").read_text()
     assert "- broken: 400 " in said
+
+
+def test_load_is_measured_against_any_url(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "smoke", "--url", service.url, "--out", str(tmp_path)]
+    arguments += ["--triton-metrics", f"http://127.0.0.1:{service.triton_port('metrics')}/metrics"]
+    assert main([*arguments, "--requests", "4", "--loads", "2", "4/s"]) == 0
+    results = json.loads((tmp_path / "smoke.json").read_text())
+    closed, constant = results["runs"]
+    assert (closed["load"], constant["load"]) == ("2 clients", "4 requests/s")
+    for run in (closed, constant):
+        assert run["errors"] == {} and run["from_cache"] == 0
+        assert run["requests"] == 4
+        assert run["audio_s"] == pytest.approx(run["service"]["audio_s"], abs=0.1)
+        assert {"decode", "vad", "whisper", "assembly"} <= set(run["stages_ms"])
+        assert run["triton"]["whisper"]["inferences"] >= 4
+        assert 1 <= run["triton"]["whisper"]["mean_batch"] <= 4
+        assert run["health_s"]["p50"] > 0
+        assert 1 < run["tokens_per_audio_s"] < 6, "digits, spoken at about two a second"
+    assert results["machine"]["packages"]["numpy"]
+    assert (tmp_path / "smoke.png").exists()
+    assert (tmp_path / "smoke.md").read_text() == capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""How fast a running service is: load, measurements around it, and the report."""

@@ -1,0 +1,37 @@
+"""Made-up Whisper weights that write a token for every 0.3 s of speech."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.load.clips import clip_audio, speech
+from benchmarks.weights import END_OF_TEXT, TOKEN_S, Size, make
+from benchmarks.weights import _features as features
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_number_of_tokens_follows_the_length_of_the_speech() -> None:
+    model = make(Size(d_model=192, heads=3, layers=2))
+    pool = speech()
+    for length_s in (4.0, 11.0, 26.0):
+        audio = clip_audio(pool, length_s, np.random.default_rng(8))
+        tokens = _decode(model, features(audio))
+        assert len(tokens) == pytest.approx(length_s / TOKEN_S, abs=2.5)
+        assert len(set(tokens)) > len(tokens) / 2, "a text that repeats itself is decoded again"
+
+
+def _decode(model: torch.nn.Module, frames: torch.Tensor) -> list[int]:
+    tokens = [50_258, 50_259, 50_359, 50_363]
+    with torch.no_grad():
+        encoded = model.get_encoder()(frames)
+        while len(tokens) < 140:
+            logits = model(
+                encoder_outputs=encoded, decoder_input_ids=torch.tensor([tokens])
+            ).logits
+            best = int(logits[0, -1].argmax())
+            if best == END_OF_TEXT:
+                break
+            tokens.append(best)
+    return tokens[4:]
