@@ -19,6 +19,7 @@ usage() {
   start | stop    development databases (Redis, PostgreSQL): through Docker where its engine runs,
                   else as local processes with their data under DATA_DIR
   check           formatting, lint, types, import direction
+  benchmarks ARGS python -m benchmarks ARGS: how right and how fast a service is; --help says more
   export ARGS     python -m export ARGS, in an environment with torch; export --help says more
 
 Settings come from the environment or .env (see .env.example). PORT, TRITON_HTTP_PORT,
@@ -68,6 +69,7 @@ case $command in
     stop) exec scripts/databases.sh stop ;;
     test) test_programs; serving_environment; export_environment; exec .venv-export/bin/python -m pytest "$@" ;;
     check) check ;;
+    benchmarks) export_environment; exec .venv-export/bin/python -m benchmarks "$@" ;;
     export) export_environment; exec .venv-export/bin/python -m export "$@" ;;
     help | -h | --help) usage ;;
     *) usage >&2; die "There is no command '$command'" ;;

@@ -175,13 +175,17 @@ def word_times(reference: Sequence[Word], answer: Sequence[Word]) -> WordTimes:
     return WordTimes(starts, ends, len(truth))
 
 
-def heard_emotion(segments: Sequence[Mapping[str, Any]], start: float, end: float) -> str:
-    """The most probable emotion over a stretch: the segments' scores, weighted by overlap."""
+def heard_emotion(analysis: Mapping[str, Any], start: float, end: float) -> str:
+    """The most probable emotion over a stretch: the turns' scores, weighted by overlap.
+
+    Turns are heard even where no word was understood; without speakers, the segments count.
+    """
+    turns = [turn for turn in analysis["turns"] if turn.get("emotion") is not None]
     weights: dict[str, float] = {}
-    for segment in segments:
-        overlap = min(end, segment["end"]) - max(start, segment["start"])
-        if overlap > 0 and segment["emotion"] is not None:
-            for label, probability in segment["emotion"]["scores"].items():
+    for heard in turns or analysis["segments"]:
+        overlap = min(end, heard["end"]) - max(start, heard["start"])
+        if overlap > 0 and heard["emotion"] is not None:
+            for label, probability in heard["emotion"]["scores"].items():
                 weights[label] = weights.get(label, 0.0) + overlap * probability
     return max(weights, key=weights.__getitem__) if weights else NOTHING_HEARD
 
@@ -202,8 +206,7 @@ def _emotions(
     if feelings is None:
         return None
     return [
-        (renamed.get(f.label, f.label), heard_emotion(analysis["segments"], f.start, f.end))
-        for f in feelings
+        (renamed.get(f.label, f.label), heard_emotion(analysis, f.start, f.end)) for f in feelings
     ]
 
 

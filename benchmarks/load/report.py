@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
+from benchmarks.errors import UsageError
 from benchmarks.load.machine import is_quiet
 from benchmarks.load.summary import ratios, spread
 from benchmarks.load.targets import SERVICE
@@ -99,9 +100,15 @@ def table(folder: Path) -> str:
 
 
 def refresh_table(readme: Path, folder: Path) -> str:
-    """The README's text with a fresh table between its marks."""
-    before, _, rest = readme.read_text().partition(TABLE_BEGIN)
-    _, _, after = rest.partition(TABLE_END)
+    """The README's text with a fresh table between its marks.
+
+    Raises:
+        UsageError: the marks aren't there.
+    """
+    before, begin, rest = readme.read_text().partition(TABLE_BEGIN)
+    _, end, after = rest.partition(TABLE_END)
+    if not (begin and end):
+        raise UsageError(f"{readme} has no place for the table: {TABLE_BEGIN} … {TABLE_END}")
     return f"{before}{TABLE_BEGIN}\n\n{table(folder)}\n\n{TABLE_END}{after}"
 
 

@@ -250,9 +250,9 @@ def test_a_report_compares_round_by_round_and_the_table_names_the_best_peer(tmp_
 
 
 def test_the_readmes_table_is_made_from_the_committed_results() -> None:
-    assert table.README.read_text() == report.refresh_table(table.README, report.RESULTS), (
-        "run python -m benchmarks table"
-    )
+    assert table.README.read_text() == report.refresh_table(
+        table.README, report.RESULTS
+    ), "run python -m benchmarks table"
 
 
 def test_no_committed_result_was_measured_on_a_busy_machine() -> None:
@@ -266,7 +266,7 @@ def test_every_command_and_scenario_is_in_the_readme(capsys: pytest.CaptureFixtu
         assert f"`{name}`" in readme, name
     with pytest.raises(SystemExit):
         main(["--help"])
-    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    commands = re.findall(r"^    (\w+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
     assert len(commands) == 5
     for command in commands:
         assert f"python -m benchmarks {command}" in readme, command

@@ -138,12 +138,15 @@ def segment(start: float, end: float, **scores: float) -> dict[str, Any]:
     return {"start": start, "end": end, "text": "", "words": [], "emotion": emotion}
 
 
-def test_an_emotion_is_what_the_segments_sound_like_in_its_stretch() -> None:
-    segments = [segment(0, 2, sad=0.9, happy=0.1), segment(2, 6, sad=0.4, happy=0.6), segment(6, 7)]
-    assert heard_emotion(segments, 0, 2) == "sad"
-    assert heard_emotion(segments, 1.5, 6) == "happy"
-    assert heard_emotion(segments, 0, 3) == "sad"
-    assert heard_emotion(segments, 6, 7) == NOTHING_HEARD
+def test_an_emotion_is_what_the_turns_sound_like_in_its_stretch() -> None:
+    parts = [segment(0, 2, sad=0.9, happy=0.1), segment(2, 6, sad=0.4, happy=0.6), segment(6, 7)]
+    unheard = {"turns": parts, "segments": [segment(0, 7, angry=1.0)]}
+    without_speakers = {"turns": [], "segments": parts}
+    for analysis in (unheard, without_speakers):
+        assert heard_emotion(analysis, 0, 2) == "sad"
+        assert heard_emotion(analysis, 1.5, 6) == "happy"
+        assert heard_emotion(analysis, 0, 3) == "sad"
+        assert heard_emotion(analysis, 6, 7) == NOTHING_HEARD
 
 
 def emotional(*pairs: tuple[str, str], **conditions: Any) -> Score:
