@@ -18,6 +18,7 @@ sys.path.insert(0, str(RELEASE))
 import alignment  # noqa: E402
 import clips  # noqa: E402
 import decoding  # noqa: E402
+import doubt  # noqa: E402
 import engine  # noqa: E402
 import generation  # noqa: E402
 import rules  # noqa: E402
@@ -32,6 +33,7 @@ __all__ = [
     "alignment",
     "clips",
     "decoding",
+    "doubt",
     "engine",
     "generation",
     "rules",

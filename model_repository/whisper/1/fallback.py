@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from clips import Clip
 from decoding import BatchDecoder
+from doubt import loops
 from engine import EncodedClips
 from generation import TIMESTAMP_S
 from prompts import Prompt
@@ -78,7 +79,9 @@ class FallbackDecoder:
         )
 
     def _repeats(self, hypothesis: Hypothesis) -> bool:
-        return compression_ratio(hypothesis.tokens, self._tokenizer) > MAX_COMPRESSION_RATIO
+        if compression_ratio(hypothesis.tokens, self._tokenizer) > MAX_COMPRESSION_RATIO:
+            return True
+        return loops([token for token in hypothesis.tokens if token < self._first_timestamp])
 
     def _looks_wrong(self, hypothesis: Hypothesis) -> bool:
         if is_silence(hypothesis):

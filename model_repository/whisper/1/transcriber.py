@@ -14,7 +14,7 @@ from fallback import FallbackDecoder
 from generation import SAMPLE_RATE_HZ, Generation
 from prompts import prompt_of
 from tokenization import WhisperTokenizer
-from transcript import Transcript, transcript_of
+from transcript import Transcript, transcript_of, without_inventions
 from word_times import AlignmentTask, WordAligner
 
 
@@ -53,7 +53,7 @@ class Transcriber:
             if transcript and transcript.segments and clips[index].options.word_timestamps
         ]
         for task, timed in zip(tasks, self._aligner.align(encoded, tasks), strict=True):
-            transcripts[task.clip] = timed
+            transcripts[task.clip] = without_inventions(timed)
         return transcripts
 
     def warm_up(self) -> None:

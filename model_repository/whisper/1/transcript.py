@@ -7,9 +7,10 @@ import math
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clips import Clip
+from doubt import is_anomalous
 from generation import SpecialTokens
 from search import Hypothesis
 from segments import Segment, split_segments
@@ -68,6 +69,17 @@ def is_silence(hypothesis: Hypothesis) -> bool:
     """Whether the text was guessed where the model itself heard no speech."""
     guessed = hypothesis.avg_logprob < MIN_AVG_LOGPROB
     return guessed and hypothesis.no_speech_prob > MAX_NO_SPEECH_PROB
+
+
+def without_inventions(transcript: Transcript) -> Transcript:
+    """No segments where the model heard no speech and yet wrote words that nobody could have said.
+
+    The log probability of a text can look well when single words don't; needs word times.
+    """
+    unheard = transcript.hypothesis.no_speech_prob > MAX_NO_SPEECH_PROB
+    if unheard and all(is_anomalous(segment) for segment in transcript.segments):
+        return replace(transcript, segments=())
+    return transcript
 
 
 def compression_ratio(tokens: Sequence[int], tokenizer: WhisperTokenizer) -> float:
