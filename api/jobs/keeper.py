@@ -59,27 +59,32 @@ class Keeper:
         """There is something new to be put into the queue."""
         self._awake.set()
 
+    async def beat(self) -> None:
+        """Say that this worker lives, until cancelled; nothing that takes long may hold it up."""
+        while True:
+            try:
+                await self._workers.beat(self._worker_id)
+            except StoreUnavailable:
+                # The others were as silent as the database was: they get time to be heard again.
+                self._deaf_until = time.monotonic() + SILENCE_S
+            await asyncio.sleep(BEAT_S)
+
     async def keep(self) -> None:
         """Until cancelled."""
         while True:
             try:
-                await self._workers.beat(self._worker_id)
                 if self._queue.is_open:
                     await self._fill_queue()
                     await self._recover()
                     await self._tidy()
                 await self._measure()
-            except StoreUnavailable:
-                # The others were as silent as the database was: they get time to be heard again.
-                self._deaf_until = time.monotonic() + SILENCE_S
+            except StoreUnavailable as error:
+                log.warning("queue_waits", reason=error.message)
             except Exception:
                 log.exception("queue_not_kept")
-            await self._sleep()
-
-    async def _sleep(self) -> None:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._awake.wait(), BEAT_S)
-        self._awake.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._awake.wait(), BEAT_S)
+            self._awake.clear()
 
     async def _fill_queue(self) -> None:
         for job_id in await self._jobs.to_enqueue(_AT_ONCE):

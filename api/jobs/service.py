@@ -154,14 +154,15 @@ async def open_jobs(
     with contextlib.suppress(StoreUnavailable):  # the keeper goes on trying
         await workers.beat(worker_id)
     queue.open()
-    keeping = asyncio.create_task(keeper.keep())
+    keeping = [asyncio.create_task(work) for work in (keeper.beat(), keeper.keep())]
     rules = WebhookRules(settings.webhook_secret is not None, settings.webhook_allow_private)
     try:
         with shutdown_event() as shutdown:
             yield Jobs(store, uploads, rules, metrics, keeper.wake, shutdown)
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
         await runner.stop()
         await queue.close()
         await sender.close()
