@@ -222,7 +222,9 @@ class Pipeline:
         given = {voice.name for voice in known}
         fingerprint = served.fingerprints[speaker_embedding.SPEC.name]
         known += [voice for voice in usable(profiles, fingerprint) if voice.name not in given]
-        windows = diarization.windows(waveform, regions) if options.diarize else []
+        if not options.diarize:
+            return Spoken(known_voices=len(known))
+        windows = await self._run(diarization.windows, waveform, regions)
         if not windows:
             return Spoken(known_voices=len(known))
         embeddings = await branches.embed(windows)
@@ -259,7 +261,9 @@ class Pipeline:
         if not options.emotions:
             return []
         window_s = branches.served.emotion_window_s
-        windows = cover(waveform, regions, window_s=window_s, hop_s=window_s / 2)
+        windows = await self._run(
+            lambda: cover(waveform, regions, window_s=window_s, hop_s=window_s / 2)
+        )
         return await branches.hear(windows)
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:

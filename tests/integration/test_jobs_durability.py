@@ -17,7 +17,7 @@ from tests.conftest import Service, run_service
 from tests.integration.databases import free_port, run_postgres
 from tests.integration.jobs import analyses, ended, receiving, submit, talk
 
-TALK_S = 40.0
+TALK_S = 25.0
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def test_workers_triton_and_the_database_may_die_at_any_moment(tmp_path: Path) -
         ) as service,
         connected(service) as client,
     ):
-        ids = [submit(client, talk(TALK_S, seed))["id"] for seed in range(6)]
+        ids = [submit(client, talk(TALK_S, seed))["id"] for seed in range(5)]
         wait_for_running(client, ids)
         for worker in workers(service):
             worker.kill()  # both at once: nobody is left who could have noticed

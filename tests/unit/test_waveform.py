@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from api.chunking import chunks
 from api.errors import AudioTooLong, StoreUnavailable
 from api.sample_file import SampleCollector, SampleFile
 from api.services.windows import cover
+from api.settings import PROJECT_ROOT
 from api.types import SAMPLE_RATE_HZ, Region, Waveform
 from api.vad import VoiceActivityDetector
 from tests.integration.audio_files import digits
@@ -146,3 +149,46 @@ def test_a_full_disk_is_told_as_such() -> None:
     os.close(full)
     with pytest.raises(StoreUnavailable, match="no room"):
         collector.append(np.zeros(900, np.float32))
+
+
+LISTEN = """
+import sys
+from pathlib import Path
+from api import audio
+from api.cache import samples_digest
+from api.chunking import chunks
+from api.services import diarization
+from api.services.windows import cover
+from api.vad import VoiceActivityDetector
+
+def peak_kb():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+detector = VoiceActivityDetector()
+audio.decode(Path(sys.argv[2]), max_duration_s=60)
+before = peak_kb()
+waveform = audio.decode(Path(sys.argv[1]), max_duration_s=36_000, folder=Path(sys.argv[3]))
+samples_digest(waveform)
+regions = detector.detect(waveform)
+heard = sum(len(chunk.samples) for chunk in chunks(waveform, regions))
+windows = cover(waveform, regions, window_s=2, hop_s=1) + diarization.windows(waveform, regions)
+heard += sum(len(window.samples) for window in windows)
+assert heard > waveform.num_samples
+print(peak_kb() - before)
+"""
+
+
+def test_the_memory_for_a_recording_does_not_grow_with_it(tmp_path: Path) -> None:
+    """Everything that an analysis does with the samples of 40 min, in less than they would take."""
+    seconds = 2_400
+    long, short = wav(tmp_path / "long.wav", seconds), wav(tmp_path / "short.wav", 5)
+    done = subprocess.run(
+        [sys.executable, "-c", LISTEN, str(long), str(short), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    samples_kb = seconds * SAMPLE_RATE_HZ * 4 / 1024
+    assert int(done.stdout) < samples_kb / 2
