@@ -29,7 +29,7 @@ from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
 from api.deadline import RequestDeadline
-from api.endpoints import analyses, audio, health, jobs, metrics, openai, page, stream
+from api.endpoints import analyses, audio, health, jobs, metrics, openai, page, speakers, stream
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError, StoreUnavailable
 from api.headers import SecurityHeaders
@@ -48,6 +48,7 @@ from api.serving import ServedModels, Serving
 from api.settings import PROJECT_ROOT, Settings, load_settings
 from api.store.analyses import AnalysisStore
 from api.store.database import Database
+from api.store.profiles import ProfileStore
 from api.store.retention import keep_for
 from api.streaming.connection import open_connections
 from api.streaming.recognizer import Recognizer
@@ -134,7 +135,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext, metrics=figures)
-    for endpoint in (page, audio, analyses, jobs, stream, openai, health, metrics):
+    for endpoint in (page, audio, analyses, jobs, speakers, stream, openai, health, metrics):
         app.include_router(endpoint.router)
     app.mount("/static", page.files, name="page")
     document.complete(app)
@@ -160,10 +161,10 @@ async def _open_parts(
         cache = _open_cache(settings, figures)
         stack.push_async_callback(cache.close)
         database = await _open_database(stack, settings)
-        store = AnalysisStore(database)
+        store, profiles = AnalysisStore(database), ProfileStore(database)
         detector = VoiceActivityDetector()
         service = AnalysisService(
-            Pipeline(triton, detector, serving, executor, cache),
+            Pipeline(triton, detector, serving, executor, cache, profiles),
             store,
             executor,
             figures,
@@ -201,6 +202,7 @@ async def _open_parts(
             streams,
             background,
             store,
+            profiles,
             monitor,
             figures,
             serving,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass, replace
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -27,7 +28,8 @@ from api.services.whisper import Transcript
 from api.services.windows import cover
 from api.serving import ServedModels, Serving
 from api.sound import measure
-from api.speaker_profiles import SpeakerProfile
+from api.speaker_profiles import SpeakerTake
+from api.store.profiles import ProfileStore
 from api.triton import TritonClient
 from api.types import (
     Analysis,
@@ -48,11 +50,14 @@ OnSegments = Callable[[Sequence[Segment]], None]
 the recording's times, but no speaker and no emotion yet."""
 
 
+FEWEST_ENROLLED_S = 3.0
+"""With less speech a voice isn't enrolled; `api.services.known_speakers` has the errors at 3 s."""
+
+
 @dataclass(frozen=True, eq=False)
 class HeardVoice:
-    """One voice alone: which releases heard it, for how long, in which windows, shape (n, dim)."""
+    """One voice alone: for how long it speaks, and its windows' embeddings, shape (n, dim)."""
 
-    served: ServedModels
     speech_s: float
     embeddings: NDArray[np.float32]
 
@@ -67,12 +72,14 @@ class Pipeline:
         serving: Serving,
         executor: Executor,
         cache: StageCache,
+        profiles: ProfileStore,
     ) -> None:
         self._triton = triton
         self._detector = detector
         self._executor = executor
         self._cache = cache
         self._serving = serving
+        self._profiles = profiles
 
     async def analyze(
         self,
@@ -82,7 +89,6 @@ class Pipeline:
         deadline: float,
         timings_ms: Mapping[str, float] | None = None,
         references: Sequence[VoiceReference] = (),
-        profiles: Sequence[SpeakerProfile] = (),
         on_segments: OnSegments | None = None,
         served: ServedModels | None = None,
         on_progress: OnProgress = unheard,
@@ -95,7 +101,6 @@ class Pipeline:
             deadline: on `time.monotonic`'s clock.
             timings_ms: what came before, by stage; ends up in the answer.
             references: speakers with these voices go by these names.
-            profiles: likewise, where the release that answers is the one they were enrolled with.
             on_segments: hears the words while the rest is still under way.
             served: the releases that answer; None lets the recording itself decide.
             on_progress: hears how far each stage has come.
@@ -117,7 +122,7 @@ class Pipeline:
 
         transcripts, spoken, heard, sound = await together(
             branches.transcribe(cut, options, on_transcript),
-            self._diarize(branches, waveform, regions, options, references, profiles),
+            self._diarize(branches, waveform, regions, options, references),
             self._hear_emotions(branches, waveform, regions, options),
             self._run(lambda: measure(waveform.blocks())),
         )
@@ -155,41 +160,52 @@ class Pipeline:
             lambda: self._run(self._detector.detect, waveform, settings, kept.on_progress),
         )
 
-    async def hear_voice(self, waveform: Waveform, *, deadline: float) -> HeardVoice:
-        """The voice in a recording in which one person speaks, by the releases that serve it.
+    async def hear_voice(self, waveform: Waveform, *, deadline: float) -> SpeakerTake:
+        """Hear a recording in which one person speaks, to know the voice again later.
 
         Raises:
-            InvalidOption: nobody speaks in it, or more than one person does.
+            InvalidOption: too little is said in it, or by more than one person.
             ModelUnavailable, DeadlineExceeded, InferenceError: see `api.triton`.
         """
-        digest = await self._run(samples_digest, waveform)
-        served = self._serving.choose(digest)
+        served = self._serving.choose(await self._run(samples_digest, waveform))
         heard = await self._hear_voice(waveform, served, deadline)
-        labels = await self._run(
-            lambda: cluster(heard.embeddings, same_speaker_cosine=served.same_speaker_cosine)
-        )
+        if heard.speech_s < FEWEST_ENROLLED_S:
+            raise InvalidOption(
+                "Too little speech is heard to know the voice again",
+                speech_s=round(heard.speech_s, 2),
+                min_speech_s=FEWEST_ENROLLED_S,
+            )
+        cosine = served.same_speaker_cosine
+        labels = await self._run(lambda: cluster(heard.embeddings, same_speaker_cosine=cosine))
         if labels.any():
             raise InvalidOption(
-                "More than one voice is heard; enrol a recording in which one person speaks",
+                "More than one voice is heard: enrol a recording in which nobody else speaks",
                 voices=int(labels.max()) + 1,
             )
-        return heard
+        voice = Voice.of(heard.embeddings)
+        release = served.releases[speaker_embedding.SPEC.name]
+        return SpeakerTake(
+            id=uuid4().hex,
+            created_at=datetime.now(timezone.utc),
+            speech_s=heard.speech_s,
+            windows=voice.windows,
+            embedding=voice.direction.astype(np.float32),
+            fingerprint=served.fingerprints[speaker_embedding.SPEC.name],
+            version=release.version,
+            checkpoint=release.checkpoint,
+        )
 
     async def _hear_voice(
         self, waveform: Waveform, served: ServedModels, deadline: float
     ) -> HeardVoice:
-        """
-        Raises:
-            InvalidOption: nobody speaks in it.
-        """
         digest = await self._run(samples_digest, waveform)
         kept = self._kept(digest, served, deadline, {})
         regions = await self._find_speech(kept, waveform, AnalysisOptions())
         windows = diarization.windows(waveform, regions)
         if not windows:
-            raise InvalidOption("No speech is heard")
+            return HeardVoice(0.0, np.empty((0, 0), np.float32))
         embeddings = await Branches(self._triton, served, kept, deadline).embed(windows)
-        return HeardVoice(served, sum(region.duration_s for region in regions), embeddings)
+        return HeardVoice(sum(region.duration_s for region in regions), embeddings)
 
     async def _known_voice(
         self, reference: VoiceReference, served: ServedModels, deadline: float
@@ -198,12 +214,9 @@ class Pipeline:
         Raises:
             InvalidOption: nobody speaks in the reference.
         """
-        try:
-            heard = await self._hear_voice(reference.waveform, served, deadline)
-        except InvalidOption as error:
-            raise InvalidOption(
-                "A speaker's reference holds no speech", speaker=reference.name
-            ) from error
+        heard = await self._hear_voice(reference.waveform, served, deadline)
+        if not len(heard.embeddings):
+            raise InvalidOption("A speaker's reference holds no speech", speaker=reference.name)
         return KnownVoice(reference.name, Voice.of(heard.embeddings))
 
     async def _diarize(
@@ -213,13 +226,13 @@ class Pipeline:
         regions: Sequence[Region],
         options: AnalysisOptions,
         references: Sequence[VoiceReference],
-        profiles: Sequence[SpeakerProfile],
     ) -> Spoken:
         served = branches.served
         known: list[KnownVoice] = [
             *await together(*(self._known_voice(r, served, branches.deadline) for r in references))
         ]
         given = {voice.name for voice in known}
+        profiles = await self._profiles.all() if options.identify_speakers else []
         fingerprint = served.fingerprints[speaker_embedding.SPEC.name]
         known += [voice for voice in usable(profiles, fingerprint) if voice.name not in given]
         if not options.diarize:

@@ -7,15 +7,18 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from api import audio, tracing
 from api.errors import DeadlineExceeded, Overloaded
 from api.metrics import Metrics
 from api.pipeline import OnSegments, Pipeline
 from api.serving import ServedModels
+from api.speaker_profiles import SpeakerTake
 from api.store.analyses import AnalysisStore
 from api.types import Analysis, AnalysisOptions, OnProgress, VoiceReference, Waveform
+
+T = TypeVar("T")
 
 
 class AnalysisService:
@@ -62,7 +65,24 @@ class AnalysisService:
             VoiceAnalyticsError: whatever `audio.decode`, `Pipeline.analyze` and
                 `AnalysisStore.save` raise.
         """
-        return await self._admit(self._decode_and_analyze(data, options, references, on_segments))
+        return await self._admit_analysis(
+            self._decode_and_analyze(data, options, references, on_segments)
+        )
+
+    async def hear_voice(self, data: bytes) -> SpeakerTake:
+        """Hear a recording of one voice, to know it again; the recording isn't kept.
+
+        Raises:
+            Overloaded, DeadlineExceeded: as `analyze`.
+            VoiceAnalyticsError: whatever `audio.decode` and `Pipeline.hear_voice` raise.
+        """
+
+        async def hear() -> SpeakerTake:
+            deadline = time.monotonic() + self._timeout_s
+            waveform = await self.decode(data, max_duration_s=self._max_duration_s)
+            return await self._pipeline.hear_voice(waveform, deadline=deadline)
+
+        return await self._admit(hear())
 
     async def decode(self, data: bytes, *, max_duration_s: float) -> Waveform:
         """Decode a recording that goes along with another; raises as `audio.decode`."""
@@ -112,20 +132,25 @@ class AnalysisService:
     ) -> Analysis:
         """Analyse a recording that is decoded already, by given releases; else as `analyze`."""
         deadline = time.monotonic() + self._timeout_s
-        return await self._admit(self._analyze(waveform, options, deadline, {}, served=served))
+        return await self._admit_analysis(
+            self._analyze(waveform, options, deadline, {}, served=served)
+        )
 
-    async def _admit(self, work: Coroutine[Any, Any, Analysis]) -> Analysis:
+    async def _admit_analysis(self, work: Coroutine[Any, Any, Analysis]) -> Analysis:
+        started = time.monotonic()
+        analysis = await self._admit(work)
+        took_s = time.monotonic() - started
+        self._metrics.real_time_factor.observe(took_s / analysis.duration)
+        return analysis
+
+    async def _admit(self, work: Coroutine[Any, Any, T]) -> T:
         if self._in_flight >= self._max_in_flight:
             work.close()
             raise Overloaded("Too many analyses are in flight", limit=self._max_in_flight)
         self._in_flight += 1
         self._metrics.in_flight.inc()
-        started = time.monotonic()
         try:
-            analysis = await asyncio.wait_for(work, self._timeout_s)
-            took_s = time.monotonic() - started
-            self._metrics.real_time_factor.observe(took_s / analysis.duration)
-            return analysis
+            return await asyncio.wait_for(work, self._timeout_s)
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded(
                 "The analysis took too long", timeout_s=self._timeout_s

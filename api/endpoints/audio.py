@@ -42,6 +42,9 @@ class RecordingForm(BaseModel):
     num_speakers: int | None = Field(None, ge=1, le=MAX_SPEAKERS)
     min_speakers: int | None = Field(None, ge=1, le=MAX_SPEAKERS)
     max_speakers: int | None = Field(None, ge=1, le=MAX_SPEAKERS)
+    identify_speakers: bool = Field(
+        True, description="Give speakers whose voices were enrolled (/speakers) their names"
+    )
     emotions: bool = Field(True, description="Hear the emotions")
     word_timestamps: bool = Field(True, description="Give each word its times")
     prompt: str | None = Field(

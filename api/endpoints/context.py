@@ -18,6 +18,7 @@ from api.service import AnalysisService
 from api.serving import Serving
 from api.settings import Settings
 from api.store.analyses import AnalysisStore
+from api.store.profiles import ProfileStore
 from api.streaming.connection import Connections
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class AppState:
     streams: Connections
     jobs: Jobs
     store: AnalysisStore
+    profiles: ProfileStore
     health: HealthMonitor
     metrics: Metrics
     serving: Serving

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +93,19 @@ def name_speakers(
     return [replace(turn, speaker=names[turn.speaker]) for turn in drawn], track.renamed(names)
 
 
+class Span(Protocol):
+    """Whatever has a start and an end, seconds from the start of the recording."""
+
+    @property
+    def start(self) -> float: ...
+
+    @property
+    def end(self) -> float: ...
+
+
 def diarize(
-    waveform: Waveform,
-    regions: Sequence[Region],
+    samples: NDArray[np.float32],
+    spans: Sequence[Span],
     embed: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     *,
     num_speakers: int | None = None,
@@ -102,15 +113,16 @@ def diarize(
     max_speakers: int | None = None,
     same_speaker_cosine: float = DEFAULT_SAME_SPEAKER_COSINE,
 ) -> list[Turn]:
-    """Find who speaks when, given a function that embeds windows.
+    """Find who speaks when, given a function that embeds windows; it needs no type of ours.
 
     Args:
-        waveform: the recording.
-        regions: where anybody speaks, sorted and not overlapping.
+        samples: the recording, float32, shape (num_samples,), 16 kHz.
+        spans: where anybody speaks, sorted and not overlapping.
         embed: takes windows, float32, shape (n, 24000); returns embeddings, shape (n, dim).
         num_speakers, min_speakers, max_speakers, same_speaker_cosine: see :func:`cluster`.
     """
-    cut = windows(waveform, regions)
+    regions = [Region(span.start, span.end) for span in spans]
+    cut = windows(Waveform(samples), regions)
     if not cut:
         return []
     embeddings = embed(np.stack([window.samples for window in cut]))

@@ -111,3 +111,32 @@ workers = sa.Table(
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("beat_at", UtcDateTime, nullable=False),
 )
+
+speaker_profiles = sa.Table(
+    "speaker_profiles",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("name", sa.Text, nullable=False, index=True, unique=True),
+    sa.Index("ix_speaker_profiles_created_at_id", "created_at", "id"),
+)
+
+speaker_takes = sa.Table(
+    "speaker_takes",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column(
+        "profile_id",
+        sa.String(32),
+        sa.ForeignKey("speaker_profiles.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("speech_s", sa.Float, nullable=False),
+    sa.Column("windows", sa.Integer, nullable=False),
+    sa.Column("embedding", sa.LargeBinary, nullable=False),  # float32, little endian
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("checkpoint", sa.Text, nullable=False),
+)

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{len(synthetic)} synthetic voices; held out: {', '.join(unseen) or 'nobody'}",
         flush=True,
     )
-    network = train(people, synthetic, plan, options.start_from)
+    network = train(people, synthetic, plan)
     save(network, options.out)
     if not unseen:
         print(f"wrote {options.out}; all voices were trained on, so there is nothing to judge")
@@ -106,7 +106,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     bound = parser.add_mutually_exclusive_group(required=True)
     bound.add_argument("--steps", type=int, help="batches to train on")
     bound.add_argument("--minutes", type=float, help="wall-clock time to train for")
-    parser.add_argument("--start-from", type=Path, help="SpeechBrain folder to go on from")
     parser.add_argument("--synthetic-voices", type=int, default=_SYNTHETIC_VOICES)
     parser.add_argument("--talks", type=int, default=24, help="test conversations of each size")
     parser.add_argument("--windows", type=int, default=60, help="test windows of each voice")

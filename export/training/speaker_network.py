@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -49,9 +48,8 @@ ARCHITECTURE = {
     "lin_neurons": EMBEDDING_DIM,
 }
 
-# Around the window that diarization embeds, and longer ones for whole utterances.
-_WINDOW_S = 1.5
-_TRAIN_LENGTHS_S = (1.0, 1.5, 1.5, 1.5, 2.0, 3.0)
+# The window that diarization embeds, and a longer one for whole utterances.
+_TRAIN_LENGTHS_S = (1.5, 1.5, 1.5, 1.5, 1.5, 2.5)
 _REAL_SHARE = 0.75
 # The margin grows from nothing until this share of the training is done: a full margin from the
 # start leaves the loss on a plateau for the few thousand steps that there are.
@@ -116,10 +114,7 @@ class SpeakerNetwork:
 
 
 def train(
-    real: Mapping[str, Takes],
-    synthetic: Mapping[str, Takes],
-    plan: TrainingPlan,
-    start_from: Path | None = None,
+    real: Mapping[str, Takes], synthetic: Mapping[str, Takes], plan: TrainingPlan
 ) -> SpeakerNetwork:
     """Train on real (and disguised) and synthetic voices, then centre on all of them.
 
@@ -127,14 +122,10 @@ def train(
         real: takes by class, drawn three times out of four.
         synthetic: takes by class; may be empty.
         plan: bounds, seed and optimiser settings.
-        start_from: folder with an ``embedding_model.ckpt`` of this architecture to go on from.
     """
     torch.manual_seed(plan.seed)
     rng = np.random.default_rng(plan.seed)
     network = SpeakerNetwork([*real, *synthetic])
-    if start_from is not None:
-        weights = torch.load(start_from / "embedding_model.ckpt", weights_only=True)
-        network.encoder.load_state_dict(weights)
     takes = [*real.values(), *synthetic.values()]
     parameters = [*network.encoder.parameters(), *network.classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
@@ -164,7 +155,7 @@ def train(
                 f"loss {np.mean(losses[-100:]):.3f}  accuracy {np.mean(hits[-100:]):.3f}",
                 flush=True,
             )
-    num_samples = round(_WINDOW_S * SAMPLE_RATE_HZ)
+    num_samples = round(_TRAIN_LENGTHS_S[0] * SAMPLE_RATE_HZ)
     network.centre(
         np.stack([string_takes(t, num_samples, rng) for t in real.values() for _ in range(12)])
     )
@@ -175,10 +166,10 @@ def distort(audio: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
     """Send one utterance through a random room, microphone, line, noise and gain."""
     if rng.random() < 0.35:
         audio = add_reverb(audio, rng)
-    if rng.random() < 0.8:
-        audio = equalise(audio, rng, max_gain_db=rng.uniform(3, 12))
+    if rng.random() < 0.6:
+        audio = equalise(audio, rng)
     if rng.random() < 0.5:
-        audio = lowpass(audio, rng.uniform(3000, 4000))
+        audio = lowpass(audio, rng.uniform(3200, 4000))
     if rng.random() < 0.8:
         audio = add_noise(audio, coloured_noise(len(audio), rng), snr_db=rng.uniform(8, 45))
     return (audio * 10 ** (rng.uniform(-20, 15) / 20)).astype(np.float32)

@@ -64,14 +64,6 @@ DISGUISES = (
     Disguise(speed=0.94, formants=1.15),
     Disguise(speed=0.83, formants=1.08),
     Disguise(speed=1.19, formants=0.94),
-    Disguise(formants=0.90),
-    Disguise(formants=1.11),
-    Disguise(speed=0.90, formants=1.22),
-    Disguise(speed=1.11, formants=0.82),
-    Disguise(speed=0.86, formants=0.95),
-    Disguise(speed=1.16, formants=1.05),
-    Disguise(speed=1.25, formants=0.88),
-    Disguise(speed=0.79, formants=1.15),
 )
 
 

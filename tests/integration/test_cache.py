@@ -27,6 +27,8 @@ from api.metrics import Metrics
 from api.pipeline import Pipeline
 from api.repository import serving_manifests
 from api.serving import ServedModels, Serving
+from api.store.database import Database
+from api.store.profiles import ProfileStore
 from api.triton import TritonClient
 from api.types import AnalysisOptions, Waveform
 from api.vad import VoiceActivityDetector
@@ -326,6 +328,7 @@ async def test_another_emotion_release_runs_no_whisper(production: Production) -
                     Serving(ServedModels.of({**manifests, "emotion": emotion})),
                     executor,
                     cache,
+                    ProfileStore(Database("sqlite:///never-opened.db", timeout_s=1)),
                 )
                 deadline = time.monotonic() + 60
                 before = inferences(service)["whisper"]

@@ -124,7 +124,7 @@ class TestTurns:
             track(cut, [0, 1])
 
     def test_no_speech_no_turns(self) -> None:
-        assert diarize(Waveform(np.zeros(8000, np.float32)), [], lambda windows: windows) == []
+        assert diarize(np.zeros(8000, np.float32), [], lambda windows: windows) == []
 
     @settings(max_examples=80, deadline=None)
     @given(st.lists(st.floats(0.02, 4.0), min_size=2, max_size=20), st.integers(0, 2**16))
@@ -158,8 +158,8 @@ class TestDiarize:
             voices = np.median(batch, axis=1).astype(int)
             return np.eye(3)[voices].astype(np.float32)
 
-        found = diarize(Waveform(samples), regions, embed)
+        found = diarize(samples, regions, embed)
         assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01"]
         assert (found[0].start, found[0].end) == (0.0, 4.0)
         assert (found[1].start, found[1].end) == (4.2, 9.2)
-        assert diarize(Waveform(samples), [], embed) == []
+        assert diarize(samples, [], embed) == []
