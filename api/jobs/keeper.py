@@ -105,7 +105,7 @@ class Keeper:
         for worker_id in dead_here:
             await self._workers.leave(worker_id)
             self._lock.forget(worker_id)
-        for job_id in await self._queue.missing(await self._jobs.under_way()):
+        for job_id in await self._queue.missing(set(await self._jobs.oldest(_AT_ONCE))):
             log.warning("job_was_missing", job=job_id)
             await self._jobs.enqueue_again(job_id)
 

@@ -190,20 +190,23 @@ class JobQueue:
         return {workflow.executor_id for workflow in begun if workflow.executor_id is not None}
 
     def _missing(self, job_ids: set[str]) -> set[str]:
-        known = DBOS.list_workflows(name="analyze", load_input=False, load_output=False)
-        ended = {w.workflow_id for w in known if w.status in _ENDED} & job_ids
+        if not job_ids:
+            return set()
+        known = DBOS.list_workflows(
+            workflow_ids=sorted(job_ids), load_input=False, load_output=False
+        )
+        ended = {w.workflow_id for w in known if w.status in _ENDED}
         if ended:
             DBOS.delete_workflows(sorted(ended))
         return job_ids - {w.workflow_id for w in known} | ended
 
     def _forget_ended(self) -> None:
-        ended = DBOS.list_workflows(
-            status=_ENDED,
-            limit=_HISTORY,
-            load_input=False,
-            load_output=False,
-        )
-        if ended:
+        while True:
+            ended = DBOS.list_workflows(
+                status=_ENDED, limit=_HISTORY, load_input=False, load_output=False
+            )
+            if not ended:
+                return
             DBOS.delete_workflows([w.workflow_id for w in ended])
 
     async def _call(self, work: Callable[..., T], *args: Any) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -122,7 +123,8 @@ class JobRunner:
             await self._jobs.give_back(job_id)
             raise
         except asyncio.CancelledError:
-            await asyncio.shield(self._jobs.give_back(job_id))
+            with contextlib.suppress(StoreUnavailable):  # then it will be taken for a death
+                await self._jobs.give_back(job_id)
             raise
         except InferenceError as error:
             if may_fail:
@@ -157,7 +159,6 @@ class JobRunner:
             while not work.done():
                 await asyncio.wait({work}, timeout=REPORT_S)
                 if not work.done() and not await self._is_wanted(job.id, progress):
-                    self._metrics.jobs_ended.labels("cancelled").inc()
                     return None
             return replace(work.result(), id=job.id)
         finally:

@@ -105,7 +105,8 @@ class Jobs:
         Raises:
             NotFound, Conflict: see `JobStore.cancel`.
         """
-        await self.store.cancel(job_id)
+        if await self.store.cancel(job_id):
+            self._metrics.jobs_ended.labels("cancelled").inc()
         self._wake()
 
     def _check_webhook(self, url: str) -> None:

@@ -187,8 +187,8 @@ class JobStore:
         """End the job without an analysis; False: it isn't running any more."""
         return await self._end(job_id, ("running",), "failed", {"error": error}) is not None
 
-    async def cancel(self, job_id: str) -> None:
-        """End a job that hasn't ended; cancelling it again changes nothing.
+    async def cancel(self, job_id: str) -> bool:
+        """End a job that hasn't ended; cancelling it again changes nothing, and gives False.
 
         Raises:
             NotFound: there is none by that id.
@@ -196,10 +196,11 @@ class JobStore:
         """
         _check_form(job_id)
         if await self._end(job_id, UNDER_WAY, "cancelled", {}) is not None:
-            return
+            return True
         job = await self.get(job_id)
         if job.status != "cancelled":
             raise Conflict("The job has ended", status=job.status)
+        return False
 
     async def to_enqueue(self, limit: int) -> Sequence[str]:
         """Oldest first: jobs that were accepted, but that no queue holds yet."""
@@ -223,6 +224,11 @@ class JobStore:
         if attempts is not None:
             changes["webhook_attempts"] = attempts
         await self._mark(job_id, changes, jobs.c.webhook_status != "delivered")
+
+    async def oldest(self, limit: int) -> Sequence[str]:
+        """Jobs that were put into the queue and haven't ended, oldest first."""
+        wanted = sa.and_(jobs.c.enqueued.is_(True), jobs.c.status.in_(UNDER_WAY))
+        return await self._ids(wanted, limit)
 
     async def under_way(self) -> set[str]:
         """Ids of all jobs that haven't ended."""
@@ -300,7 +306,7 @@ class Workers:
 
     async def beat(self, worker_id: str) -> None:
         def beat(connection: sa.Connection) -> None:
-            now = {"beat_at": _now()}
+            now = {"beat_at": _clock(connection)}
             update = sa.update(workers).where(workers.c.id == worker_id).values(now)
             if connection.execute(update).rowcount == 0:
                 connection.execute(sa.insert(workers).values(id=worker_id, **now))
@@ -309,9 +315,13 @@ class Workers:
 
     async def alive(self, within_s: float) -> set[str]:
         """Workers that were heard of within so many seconds."""
-        since = _now() - timedelta(seconds=within_s)
-        query = sa.select(workers.c.id).where(workers.c.beat_at >= since)
-        return set(await self._database.read(lambda c: c.scalars(query).all()))
+
+        def heard(connection: sa.Connection) -> set[str]:
+            since = _clock(connection) - timedelta(seconds=within_s)
+            query = sa.select(workers.c.id).where(workers.c.beat_at >= since)
+            return set(connection.scalars(query))
+
+        return await self._database.read(heard)
 
     async def leave(self, worker_id: str) -> None:
         """The worker ends: what it leaves behind may be taken over at once."""
@@ -319,12 +329,23 @@ class Workers:
         await self._database.write(lambda connection: connection.execute(query))
 
     async def forget_silent(self, for_s: float) -> None:
-        query = sa.delete(workers).where(workers.c.beat_at < _now() - timedelta(seconds=for_s))
-        await self._database.write(lambda connection: connection.execute(query))
+        def forget(connection: sa.Connection) -> None:
+            since = _clock(connection) - timedelta(seconds=for_s)
+            connection.execute(sa.delete(workers).where(workers.c.beat_at < since))
+
+        await self._database.write(forget)
 
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+def _clock(connection: sa.Connection) -> datetime:
+    """The one clock of all workers: the machine's with SQLite, else the database's."""
+    if connection.dialect.name == "sqlite":
+        return _now()
+    moment: datetime = connection.execute(sa.select(sa.func.now())).scalar_one()
+    return moment
 
 
 def _one(connection: sa.Connection, job_id: str) -> sa.RowMapping:
