@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.assembly import to_source
 from api.chunking import MAX_SILENCE_S, chunks
-from api.types import SAMPLE_RATE_HZ, Region, Waveform
+from api.types import SAMPLE_RATE_HZ, Region, Segment, Waveform, Word
 from tests.waveforms import all_of
 
 MAX_S = 5.0
@@ -214,3 +215,22 @@ def test_what_comes_later_changes_no_chunk_but_the_last(
     whole = chunks(waveform, regions, max_s=MAX_S)
     start = chunks(waveform, regions[:count], max_s=MAX_S)
     assert [chunk.pieces for chunk in start[:-1]] == [c.pieces for c in whole[: len(start)]][:-1]
+
+
+@given(speech(), st.lists(st.floats(0.0, 6.0), min_size=4, max_size=24))
+@settings(max_examples=100, deadline=None)
+def test_segments_follow_their_words_into_the_recording(
+    case: tuple[Waveform, list[Region]], bounds: list[float]
+) -> None:
+    waveform, regions = case
+    for chunk in chunks(waveform, regions, max_s=MAX_S):
+        times = np.sort(np.minimum(bounds, chunk.duration_s)).tolist()
+        words = [Word(" word", a, b, 0.9) for a, b in pairwise(times)]
+        halves = [words[: len(words) // 2], words[len(words) // 2 :]]
+        segments = [Segment(w[0].start, w[-1].end, "", words=tuple(w)) for w in halves if w]
+        previous = chunk.start
+        for segment in to_source(segments, chunk):
+            assert previous <= segment.start <= segment.end <= chunk.end
+            assert segment.words[0].start == segment.start
+            assert segment.words[-1].end == segment.end
+            previous = segment.end
