@@ -45,12 +45,16 @@ over a whole clip."""
 
 
 class EmotionGraph(torch.nn.Module):
-    """Audio (batch, samples), float32 in [-1, 1], 16 kHz → logits (batch, labels)."""
+    """Audio (batch, samples), float32 in [-1, 1], 16 kHz → logits (batch, labels).
 
-    def __init__(self, classifier: torch.nn.Module, normalize: bool) -> None:
+    The logits are divided by the temperature, so that their plain softmax is calibrated.
+    """
+
+    def __init__(self, classifier: torch.nn.Module, normalize: bool, temperature: float) -> None:
         super().__init__()
         self.classifier = classifier
         self.normalize = normalize
+        self.temperature = temperature
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         if self.normalize:
@@ -58,7 +62,7 @@ class EmotionGraph(torch.nn.Module):
             variance = (centred * centred).mean(dim=1, keepdim=True)
             audio = centred / torch.sqrt(variance + VARIANCE_FLOOR)
         logits: torch.Tensor = self.classifier(audio).logits
-        return logits
+        return logits if self.temperature == 1.0 else logits / self.temperature
 
 
 def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> ModelFacts:
@@ -73,12 +77,16 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
     extractor = _read_extractor(checkpoint.path)
     classifier = _load(checkpoint.path)
     clips = parity.sample_audio()
-    expected = _reference_logits(classifier, extractor, clips)
+    temperature = _temperature(config)
+    expected = [
+        logits / np.float32(temperature)
+        for logits in _reference_logits(classifier, extractor, clips)
+    ]
 
     graph = staging / "model.onnx"
     _bake_weight_norm(classifier)
     onnx_graph.write_onnx(
-        EmotionGraph(classifier, bool(extractor.do_normalize)).eval(),
+        EmotionGraph(classifier, bool(extractor.do_normalize), temperature).eval(),
         graph,
         output="LOGITS",
         opset=options.opset,
@@ -90,7 +98,11 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
     labels = [config.id2label[index] for index in range(config.num_labels)]
     (staging / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
     return ModelFacts(
-        facts={"labels": labels, "window_s": _window_s(checkpoint, config)},
+        facts={
+            "labels": labels,
+            "window_s": _window_s(checkpoint, config),
+            "temperature": temperature,
+        },
         parity=measured.as_manifest(),
         opset=options.opset,
         options={
@@ -159,3 +171,15 @@ def _bake_weight_norm(module: torch.nn.Module) -> None:
 def _window_s(checkpoint: Checkpoint, config: Any) -> float:
     default = BUNDLED_WINDOW_S if checkpoint.bundled else DEFAULT_WINDOW_S
     return float(getattr(config, "window_s", default))
+
+
+def _temperature(config: Any) -> float:
+    """The divisor of the logits that calibrates them, `logit_temperature` of config.json, or 1.
+
+    Raises:
+        CheckpointError: it is no positive number.
+    """
+    temperature = getattr(config, "logit_temperature", 1.0)
+    if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+        raise CheckpointError(f"logit_temperature must be a positive number, not {temperature}")
+    return float(temperature)

@@ -3,8 +3,8 @@
     python -m export.training.emotion --emodb DIR --fsdd DIR --out DIR --folds 4
 
 With ``--folds`` the actors are split into groups, and each group is judged by a network that never
-heard it, before the network that is kept trains on all of them. Its softmax is calibrated by the
-temperature that fits those groups.
+heard it, before the network that is kept trains on all of them. The temperature that fits those
+groups goes into its config.json as ``logit_temperature``, from where the exporter takes it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from export.training.corpora import (
     load_fsdd,
     split_speakers,
 )
+from export.training.emotion_calibration import draw
 from export.training.emotion_data import LABELS, WINDOW, spoken_strings
 from export.training.emotion_loop import train_classifier
 from export.training.emotion_recipe import Recipe
@@ -38,7 +39,6 @@ from export.training.emotion_report import (
     text_of,
 )
 from export.training.emotion_scoring import (
-    bake_temperature,
     fit_temperature,
     predict,
     truths_of,
@@ -54,7 +54,7 @@ data:
           CC BY-SA 4.0. Files are named {digit}_{speaker}_{take}.wav.
 
 writes to --out: a Hugging Face folder (config.json, model.safetensors, preprocessor_config.json),
-report.json and report.txt.
+report.json, report.txt and, with --folds, reliability.png.
 """
 
 _NUM_JUDGED_STRINGS = 100
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report["folds"] = report_folds(judgements)
     print(f"training on {', '.join(_speakers(heard))}", flush=True)
     model = train_classifier(heard, digits, recipe, _print_progress)
-    bake_temperature(model, temperature)
+    model.config.logit_temperature = temperature
     if held_out:
         logits, truths = predict(model, [window_of(r) for r in held_out]), truths_of(held_out)
         report["held_out"] = report_scores(_speakers(held_out), logits, truths)
@@ -132,6 +132,9 @@ def save(model: Wav2Vec2ForSequenceClassification, report: dict[str, Any], folde
     ).save_pretrained(folder)
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     (folder / "report.txt").write_text(text_of(report) + "\n")
+    if "folds" in report:
+        folds = report["folds"]
+        draw(folds["reliability_before"], folds["reliability_after"], folder / "reliability.png")
 
 
 def _labels_of_digits(

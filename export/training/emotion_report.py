@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.training.emotion_calibration import reliability
 from export.training.emotion_data import LABELS
 from export.training.emotion_scoring import (
     BASIC_LABELS,
-    calibration_error,
     fit_temperature,
     score,
 )
@@ -78,8 +78,8 @@ def report_folds(judgements: Sequence[Judgement]) -> dict[str, Any]:
             for j in judgements
         ],
         "together": report_scores([s for j in judgements for s in j.speakers], logits, truths),
-        "calibration_error_before": calibration_error(logits, truths),
-        "calibration_error_after": calibration_error(np.concatenate(cooled), truths),
+        "reliability_before": reliability(logits, truths),
+        "reliability_after": reliability(np.concatenate(cooled), truths),
         "temperature": fit_temperature(logits, truths),
     }
 
@@ -100,9 +100,11 @@ def text_of(report: dict[str, Any]) -> str:
             + (f"; digits called neutral {digits:.2f}" if digits is not None else "")
         )
     if folds:
+        after = folds["reliability_after"]
         lines += [
-            f"calibration error {folds['calibration_error_before']:.3f} before, "
-            f"{folds['calibration_error_after']:.3f} after temperature {report['temperature']:.2f}",
+            f"calibration error {folds['reliability_before']['calibration_error']:.3f} before, "
+            f"{after['calibration_error']:.3f} after temperature {report['temperature']:.2f}; "
+            f"at least half sure of {after['certain']['share']:.3f}",
             *_table(LABELS, folds["together"]["confusion_7"]),
             *_table(BASIC_LABELS, folds["together"]["confusion_4"]),
         ]

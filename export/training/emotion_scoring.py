@@ -88,11 +88,16 @@ def score(
     )
 
 
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities, float32, shape (num_recordings, num_labels)."""
+    return torch.softmax(torch.from_numpy(logits), 1).numpy()
+
+
 def calibration_error(
     logits: NDArray[np.float32], truths: NDArray[np.int64], num_bins: int = 10
 ) -> float:
     """Expected calibration error, 0 to 1, over equally wide bins (Guo et al., ICML 2017)."""
-    probabilities = torch.softmax(torch.from_numpy(logits), 1).numpy()
+    probabilities = softmax(logits)
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == truths
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
@@ -109,10 +114,3 @@ def fit_temperature(logits: NDArray[np.float32], truths: NDArray[np.int64]) -> f
     candidates = np.geomspace(0.2, 5.0, 161)
     losses = [float(functional.cross_entropy(scores / float(t), targets)) for t in candidates]
     return float(candidates[int(np.argmin(losses))])
-
-
-def bake_temperature(model: Wav2Vec2ForSequenceClassification, temperature: float) -> None:
-    """Divide the last layer by the temperature, so that a plain softmax is calibrated."""
-    with torch.no_grad():
-        model.classifier.weight.div_(temperature)
-        model.classifier.bias.div_(temperature)

@@ -3,6 +3,8 @@ parity checks don't see: batches, other lengths, silence, every family and preci
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -90,7 +92,7 @@ def local(folder: Path) -> Checkpoint:
 
 
 def classify(folder: Path, clips: list[Clip]) -> list[Clip]:
-    """transformers' own logits, one clip at a time."""
+    """transformers' own logits over the checkpoint's temperature, one clip at a time."""
     with quiet():
         model = AutoModelForAudioClassification.from_pretrained(folder).eval()
     extractor = AutoFeatureExtractor.from_pretrained(folder)
@@ -99,6 +101,7 @@ def classify(folder: Path, clips: list[Clip]) -> list[Clip]:
             model(**extractor(clip, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt"))
             .logits[0]
             .numpy()
+            / np.float32(getattr(model.config, "logit_temperature", 1.0))
             for clip in clips
         ]
 
@@ -182,6 +185,34 @@ def test_a_text_model_is_refused_by_its_architecture(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="BertForSequenceClassification"):
         emotion.export(local(tmp_path), ExportOptions(), tmp_path)
+
+
+def with_temperature(checkpoint: Path, temperature: object, folder: Path) -> Path:
+    """A copy of a checkpoint, calibrated."""
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"logit_temperature": temperature}))
+    return folder
+
+
+def test_the_checkpoints_temperature_is_in_the_graph_and_in_the_manifest(
+    export: Callable[..., Exported], tmp_path: Path
+) -> None:
+    plain, clips = export("hubert"), windows(2.0)
+    folder = with_temperature(plain.checkpoint, 2.5, tmp_path / "calibrated")
+    facts = emotion.export(local(folder), ExportOptions(), tmp_path)
+    assert (plain.facts.facts["temperature"], facts.facts["temperature"]) == (1.0, 2.5)
+    cooled = [logits / np.float32(2.5) for logits in onnx_graph.run(plain.graph, clips)]
+    parity.check(parity.compare(cooled, onnx_graph.run(tmp_path / "model.onnx", clips)), STRICT)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, "warm"])
+def test_a_temperature_that_is_none_is_refused(
+    checkpoints: dict[str, Path], tmp_path: Path, temperature: object
+) -> None:
+    folder = with_temperature(checkpoints["hubert"], temperature, tmp_path / "calibrated")
+    with pytest.raises(CheckpointError, match="logit_temperature"):
+        emotion.export(local(folder), ExportOptions(), tmp_path)
 
 
 @pytest.mark.parametrize("exporter", [emotion.export, speaker_embedding.export])

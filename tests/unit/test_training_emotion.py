@@ -15,6 +15,7 @@ transformers = pytest.importorskip("transformers", reason="training needs transf
 
 from export.training import emotion  # noqa: E402
 from export.training.corpora import SAMPLE_RATE_HZ, Recording  # noqa: E402
+from export.training.emotion_calibration import reliability  # noqa: E402
 from export.training.emotion_data import (  # noqa: E402
     LABELS,
     UNLABELLED,
@@ -28,14 +29,12 @@ from export.training.emotion_data import (  # noqa: E402
     standardise,
 )
 from export.training.emotion_features import pitch_track, utterance_statistics  # noqa: E402
-from export.training.emotion_model import EmotionTrainee, new_classifier  # noqa: E402
+from export.training.emotion_model import EmotionTrainee  # noqa: E402
 from export.training.emotion_recipe import Recipe  # noqa: E402
 from export.training.emotion_scoring import (  # noqa: E402
     BASIC_LABELS,
-    bake_temperature,
     calibration_error,
     fit_temperature,
-    predict,
     score,
 )
 
@@ -157,7 +156,7 @@ def test_recall_is_averaged_over_labels_and_restricted() -> None:
         score(logits, truths, ("fearful",))
 
 
-def test_temperature_mends_overconfidence_and_is_baked_in() -> None:
+def test_temperature_mends_overconfidence() -> None:
     rng = np.random.default_rng(7)
     honest = rng.standard_normal((600, len(LABELS))).astype(np.float32)
     # Truths are drawn from the softmax itself, so 1 is right for `honest` and 3 for its triple.
@@ -167,11 +166,13 @@ def test_temperature_mends_overconfidence_and_is_baked_in() -> None:
     temperature = fit_temperature(bold, truths)
     assert temperature == pytest.approx(3.0, rel=0.2)
     assert calibration_error(bold / temperature, truths) < 0.5 * calibration_error(bold, truths)
-    model = new_classifier().eval()
-    windows = [np.resize(voice(140.0), WINDOW)]
-    before = predict(model, windows)
-    bake_temperature(model, 2.0)
-    assert np.allclose(predict(model, windows), before / 2, atol=1e-6)
+    before, after = reliability(bold, truths), reliability(bold / np.float32(temperature), truths)
+    assert sum(row["count"] for row in before["bins"]) == 600
+    usual, at_most = after["of_a_perfect_classifier"]
+    assert usual < at_most
+    assert after["calibration_error"] < at_most < before["calibration_error"]
+    assert after["certain"]["share"] < before["certain"]["share"]
+    assert after["certain"]["share_right"] > 0.5
 
 
 def test_steps_scale_every_stage() -> None:
@@ -216,7 +217,9 @@ def test_the_command_writes_a_folder_that_loads_and_a_report(
     assert [fold["speakers"] for fold in report["folds"]["each"]] == [["03"], ["08"]]
     assert sum(report["folds"]["each"][0]["digits"].values()) == pytest.approx(1.0)
     assert "never heard 09" in (out / "report.txt").read_text()
+    assert (out / "reliability.png").read_bytes().startswith(b"\x89PNG")
     model = transformers.AutoModelForAudioClassification.from_pretrained(out)
+    assert model.config.logit_temperature == report["temperature"]
     extractor = transformers.AutoFeatureExtractor.from_pretrained(out)
     inputs = extractor(voice(150.0), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
     logits = model(**inputs).logits
