@@ -1,11 +1,12 @@
-"""Makes a set of Whisper weights ready for everybody who is measured.
+"""Makes a set of weights ready for everybody who is measured.
 
   python -m benchmarks prepare base --out work
 
 makes, under work/base, a checkpoint of the true size that writes a token for every 0.3 s of speech
 (benchmarks/weights.py says how), the same weights in openai-whisper's format, and a model
 repository in which they are the `whisper` model, exported as int8. `bundled` takes the project's
-own checkpoint instead. What is there already stays. Needs the export environment.
+own checkpoint instead; `leaves` makes emotion and speaker models of the published sizes. What is
+there already stays. Needs the export environment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +25,16 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load.clips import ROOT
 
 BUNDLED: Final = ROOT / "export" / "checkpoints" / "whisper"
+MARK: Final = "checkpoint.path"
+"""Written last: where the checkpoint is that everything else was made from."""
+
 SIZES: Final = ("bundled", "tiny", "base", "small")
+LEAVES: Final = "leaves"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    command.add_argument("weights", choices=SIZES, nargs="+")
+    command.add_argument("weights", choices=(*SIZES, LEAVES), nargs="+")
     command.add_argument(
         "--out", type=Path, default=Path("work"), metavar="DIR", help="default: ./work"
     )
@@ -40,7 +46,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     for name in parsed.weights:
-        print(prepare(name, parsed.out / name, parsed.precision))
+        make = prepare_leaves if name == LEAVES else partial(prepare, name)
+        print(make(parsed.out / name, parsed.precision))
     return 0
 
 
@@ -61,8 +68,29 @@ def prepare(name: str, folder: Path, precision: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_openai(checkpoint, folder / "openai.pt")
     if not (folder / "repository").exists():
-        _finished(folder / "repository", lambda path: _export(checkpoint, path, precision))
-    (folder / "checkpoint.path").write_text(str(checkpoint.resolve()))
+        exports = {"whisper": checkpoint}
+        _finished(folder / "repository", lambda path: _export(exports, path, precision))
+    (folder / MARK).write_text(str(checkpoint.resolve()))
+    return folder
+
+
+def prepare_leaves(folder: Path, precision: str) -> Path:
+    """The same for the emotion and the speaker model.
+
+    Raises:
+        BenchmarkError: the export failed; its own words say why.
+    """
+    from benchmarks.leaf_weights import write_emotion, write_speaker
+
+    folder = folder.resolve()
+    exports = {"emotion": folder / "emotion", "speaker_embedding": folder / "speaker_embedding"}
+    write = {"emotion": write_emotion, "speaker_embedding": write_speaker}
+    for model, checkpoint in exports.items():
+        if not checkpoint.exists():
+            _finished(checkpoint, write[model])
+    if not (folder / "repository").exists():
+        _finished(folder / "repository", lambda path: _export(exports, path, precision))
+    (folder / MARK).write_text(str(folder))
     return folder
 
 
@@ -74,12 +102,14 @@ def _finished(path: Path, make: Callable[[Path], object]) -> None:
     staging.rename(path)
 
 
-def _export(checkpoint: Path, repository: Path, precision: str) -> None:
+def _export(checkpoints: Mapping[str, Path], repository: Path, precision: str) -> None:
+    """A copy of the project's repository with these checkpoints in place of its own."""
     shutil.copytree(ROOT / "model_repository", repository)
-    command = [sys.executable, "-m", "export", "whisper", "--checkpoint", str(checkpoint)]
-    command += ["--precision", precision, "--version", "1", "--replace"]
-    command += ["--repository", str(repository)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise BenchmarkError(f"the export failed: {done.stderr.strip()[-2000:]}")
+    for model, checkpoint in checkpoints.items():
+        command = [sys.executable, "-m", "export", model, "--checkpoint", str(checkpoint)]
+        command += ["--precision", precision, "--version", "1", "--replace"]
+        command += ["--repository", str(repository)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise BenchmarkError(f"the export of {model} failed: {done.stderr.strip()[-2000:]}")

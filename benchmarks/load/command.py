@@ -27,6 +27,7 @@ from benchmarks.errors import UsageError
 from benchmarks.load import machine, report, runner
 from benchmarks.load.scenarios import SCENARIOS, Closed, Load, Open, Scenario
 from benchmarks.peers import PEERS
+from benchmarks.prepare import MARK
 
 __doc__ = __doc__ % {"scenarios": "\n".join(f"  {s.name:<16}{s.what}" for s in SCENARIOS.values())}
 
@@ -152,13 +153,13 @@ def _peers(parsed: argparse.Namespace, scenario: Scenario) -> Sequence[runner.Co
     unknown = sorted(set(names) - set(PEERS))
     if unknown:
         raise UsageError(f"there is no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
-    weights = None if scenario.model else _weights(parsed, scenario)
+    weights = _weights(parsed, scenario)
     return [runner.local_peer(parsed.peers_python, name, weights, parsed.cores) for name in names]
 
 
 def _weights(parsed: argparse.Namespace, scenario: Scenario) -> Path:
     folder: Path = parsed.work / scenario.weights
-    if not (folder / "checkpoint.path").exists():
+    if not (folder / MARK).exists():
         raise UsageError(
             f"there are no weights in {folder}: "
             f"python -m benchmarks prepare {scenario.weights} --out {parsed.work}"

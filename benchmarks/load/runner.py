@@ -245,6 +245,6 @@ def remote_service(
     return Contender(SERVICE, lambda: contextlib.nullcontext(target))
 
 
-def local_peer(python: Path, name: str, weights: Path | None, cores: int) -> Contender:
+def local_peer(python: Path, name: str, weights: Path, cores: int) -> Contender:
     """A peer in its own environment."""
     return Contender(name, lambda: targets.peer(python, name, weights, cores))

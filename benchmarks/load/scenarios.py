@@ -49,7 +49,7 @@ class Scenario:
         lengths_s: shortest and longest clip.
         requests: how many clips each run of each load sends; the same ones to everybody.
         loads: run one after the other against the same process.
-        weights: Whisper's, a size of benchmarks/weights.py or "bundled".
+        weights: a set that `prepare` makes, "bundled", or "as deployed" where --url says where.
         peers: names of benchmarks/peers that take turns with the service, A B C A B C …
         rounds: how often everybody's turn comes.
         warm_up: requests before the first measured one of each process.
@@ -176,10 +176,11 @@ SCENARIOS: Final = {
         ),
         Scenario(
             "emotion-windows",
-            "batches of 8 windows of 2 s for the emotion model, straight to Triton",
+            "batches of 8 windows of 2 s for wav2vec2-base, straight to Triton",
             loads=(Closed(1), Closed(4)),
             requests=60,
             peers=("transformers-emotion",),
+            weights="leaves",
             model="emotion",
             windows_s=2.0,
             batch=8,
@@ -187,10 +188,11 @@ SCENARIOS: Final = {
         ),
         Scenario(
             "speaker-windows",
-            "batches of 16 windows of 1.5 s for the speaker model, straight to Triton",
+            "batches of 16 windows of 1.5 s for ECAPA-1024, straight to Triton",
             loads=(Closed(1), Closed(4)),
             requests=60,
             peers=("speechbrain-speaker",),
+            weights="leaves",
             model="speaker_embedding",
             windows_s=1.5,
             batch=16,

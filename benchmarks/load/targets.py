@@ -127,7 +127,7 @@ def service(start: str, repository: Path | None, settings: Mapping[str, str]) ->
 
 
 @contextlib.contextmanager
-def peer(python: Path, name: str, weights: Path | None, cores: int) -> Iterator[Target]:
+def peer(python: Path, name: str, weights: Path, cores: int) -> Iterator[Target]:
     """A peer of benchmarks/peers in its own environment.
 
     Raises:
@@ -137,8 +137,7 @@ def peer(python: Path, name: str, weights: Path | None, cores: int) -> Iterator[
     module = "plain_app" if name == "in-process-fastapi" else "server"
     command = [str(python), "-m", f"benchmarks.peers.{module}"]
     command += [] if module == "plain_app" else [name]
-    command += ["--port", str(port), "--cores", str(cores)]
-    command += [] if weights is None else ["--weights", str(weights.resolve())]
+    command += ["--port", str(port), "--cores", str(cores), "--weights", str(weights.resolve())]
     threads = {"OMP_NUM_THREADS": str(cores), "PYTHONPATH": str(ROOT)}
     url = f"http://127.0.0.1:{port}"
     with _process(command, threads, f"{url}/health", name) as pid:

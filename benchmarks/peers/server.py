@@ -44,7 +44,7 @@ TRANSCRIBERS: Final[dict[str, Callable[[Path, int], Transcriber]]] = {
 """By name: weights and number of cores → engine. `2x1` is as many workers as cores, of one thread
 each; the names are those of two cores."""
 
-WINDOW_MODELS: Final[dict[str, Callable[[int], WindowModel]]] = {
+WINDOW_MODELS: Final[dict[str, Callable[[Path, int], WindowModel]]] = {
     "transformers-emotion": TransformersEmotion,
     "speechbrain-speaker": SpeechBrainSpeaker,
 }
@@ -136,7 +136,7 @@ def main() -> None:
     """Loads the engine, then serves until terminated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=[*TRANSCRIBERS, *WINDOW_MODELS])
-    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--cores", type=int, required=True)
     parsed = parser.parse_args()
@@ -149,7 +149,7 @@ def main() -> None:
 
         ask: Callable[[bytes, Any], dict[str, Any]] = transcribe
     else:
-        model, turn = WINDOW_MODELS[parsed.name](parsed.cores), threading.Lock()
+        model, turn = WINDOW_MODELS[parsed.name](parsed.weights, parsed.cores), threading.Lock()
 
         def run(body: bytes, headers: Any) -> dict[str, Any]:
             windows = np.frombuffer(body, np.float32).reshape(int(headers["x-batch"]), -1).copy()

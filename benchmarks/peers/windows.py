@@ -8,19 +8,17 @@ import numpy as np
 
 from benchmarks.peers.interface import Floats
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "export" / "checkpoints"
-
 
 class TransformersEmotion:
     """transformers' audio classifier, fp32, feature extractor included."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, weights: Path, threads: int) -> None:
         import torch
         from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
         torch.set_num_threads(threads)
         self._torch = torch
-        folder = CHECKPOINTS / "emotion"
+        folder = weights / "emotion"
         self._extract = AutoFeatureExtractor.from_pretrained(folder)
         self._model = AutoModelForAudioClassification.from_pretrained(folder).eval()
 
@@ -33,7 +31,7 @@ class TransformersEmotion:
 class SpeechBrainSpeaker:
     """SpeechBrain's `encode_batch`, fp32."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, weights: Path, threads: int) -> None:
         import tempfile
 
         import torch
@@ -45,7 +43,7 @@ class SpeechBrainSpeaker:
 
         torch.set_num_threads(threads)
         self._torch = torch
-        folder = str(CHECKPOINTS / "speaker_embedding")
+        folder = str(weights / "speaker_embedding")
         self._encoder = EncoderClassifier.from_hparams(
             source=folder, savedir=tempfile.mkdtemp(), overrides={"pretrained_path": folder}
         )
