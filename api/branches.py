@@ -30,6 +30,13 @@ WINDOWS_PER_REQUEST = 16
 """The smallest max_batch_size that a leaf has on any target (TensorRT's plans); Triton's batcher
 merges requests up to the 64 of the others."""
 
+COPY_TIMEOUT_S = 60.0
+"""For another version to answer what a caller has its answer to."""
+
+Witness = Callable[[ServedModels, str, str, Any, Callable[[ServedModels], Awaitable[Any]]], None]
+"""Sees each fresh answer of a leaf: the releases, the model, the recording's digest, the answer,
+and a way to ask the same of other releases."""
+
 REQUESTS_IN_FLIGHT = 8
 """Of one analysis, so that a long recording leaves room for the others in Triton's queue."""
 
@@ -50,7 +57,7 @@ class Kept:
         on_progress: OnProgress = unheard,
     ) -> None:
         self._cache = cache
-        self._digest = digest
+        self.digest = digest
         self._fingerprints = fingerprints
         self._deadline = deadline
         self.timings_ms = timings_ms
@@ -58,7 +65,7 @@ class Kept:
         self.outcomes: dict[str, Literal["hit", "miss"]] = {}
 
     async def get(self, stage: Stage[T], options: object, compute: Callable[[], Awaitable[T]]) -> T:
-        key = stage_key(stage.name, self._digest, self._fingerprints[stage.name], options)
+        key = stage_key(stage.name, self.digest, self._fingerprints[stage.name], options)
         with timed(self.timings_ms, stage.name):
             found = await self._cache.get(stage, key, compute, deadline=self._deadline)
             tracing.note("cache", found.outcome)
@@ -71,9 +78,15 @@ class Branches:
     """One analysis' requests to Triton: bounded in number, all under one deadline, all cached."""
 
     def __init__(
-        self, triton: TritonClient, served: ServedModels, kept: Kept, deadline: float
+        self,
+        triton: TritonClient,
+        served: ServedModels,
+        kept: Kept,
+        deadline: float,
+        witness: Witness | None = None,
     ) -> None:
         self._triton = triton
+        self._witness = witness
         self.served = served
         self.deadline = deadline
         self.kept = kept
@@ -95,14 +108,14 @@ class Branches:
             if options.language or language.is_sure(cut[index], transcript):
                 told.put(index, transcript)
 
-        async def compute() -> list[Transcript]:
-            transcripts = await self._decode(cut, options, hear)
+        async def compute(by: Branches) -> list[Transcript]:
+            transcripts = await by._decode(cut, options, hear if by is self else None)
             spoken = options.language or language.vote(cut, transcripts)
             if spoken is None:
                 return transcripts
             again = language.outvoted(cut, transcripts, spoken)
             voted = replace(options, language=spoken)
-            corrected = await self._decode([cut[index] for index in again], voted)
+            corrected = await by._decode([cut[index] for index in again], voted)
             for index, transcript in zip(again, corrected, strict=True):
                 transcripts[index] = transcript
             return transcripts
@@ -110,7 +123,7 @@ class Branches:
         if not cut:
             return []
         about = [whisper.wanted(options), stages.chunk_layout(cut)]
-        transcripts = await self.kept.get(stages.WHISPER, about, compute)
+        transcripts = await self._get(stages.WHISPER, about, compute)
         for index, transcript in enumerate(transcripts):
             told.put(index, transcript)
         return transcripts
@@ -129,28 +142,39 @@ class Branches:
     async def embed(self, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Embeddings of at least one window, shape (len(windows), dim)."""
 
-        async def compute() -> NDArray[np.float32]:
+        async def compute(by: Branches) -> NDArray[np.float32]:
             batches = _batches(windows)
-            answers = await self._ask(speaker_embedding.SPEC, batches, speaker_embedding.encode)
+            answers = await by._ask(speaker_embedding.SPEC, batches, speaker_embedding.encode)
             pairs = zip(answers, batches, strict=True)
             return np.concatenate([speaker_embedding.decode(a, batch) for a, batch in pairs])
 
-        return await self.kept.get(stages.SPEAKER_EMBEDDING, stages.window_layout(windows), compute)
+        return await self._get(stages.SPEAKER_EMBEDDING, stages.window_layout(windows), compute)
 
     async def hear(self, windows: Sequence[Window]) -> list[HeardWindow]:
-        num_labels = len(self.served.emotion_labels)
-
-        async def compute() -> NDArray[np.float32]:
+        async def compute(by: Branches) -> NDArray[np.float32]:
             batches = _batches(windows)
-            answers = await self._ask(emotion.SPEC, batches, emotion.encode)
+            answers = await by._ask(emotion.SPEC, batches, emotion.encode)
             pairs = zip(answers, batches, strict=True)
+            num_labels = len(by.served.emotion_labels)
             heard = [h for a, batch in pairs for h in emotion.decode(a, batch, num_labels)]
             return np.stack([h.probabilities for h in heard])
 
         if not windows:
             return []
-        rows = await self.kept.get(stages.EMOTION, stages.window_layout(windows), compute)
+        rows = await self._get(stages.EMOTION, stages.window_layout(windows), compute)
         return [HeardWindow(w.start_s, w.end_s, p) for w, p in zip(windows, rows, strict=True)]
+
+    async def _get(
+        self, stage: Stage[T], options: object, compute: Callable[[Branches], Awaitable[T]]
+    ) -> T:
+        def by_others(served: ServedModels) -> Awaitable[T]:
+            deadline = time.monotonic() + COPY_TIMEOUT_S
+            return compute(Branches(self._triton, served, self.kept, deadline))
+
+        answer = await self.kept.get(stage, options, lambda: compute(self))
+        if self._witness is not None and self.kept.outcomes[stage.name] == "miss":
+            self._witness(self.served, stage.name, self.kept.digest, answer, by_others)
+        return answer
 
     async def _ask(
         self,

@@ -13,6 +13,7 @@
     ├── Forbidden                     asked from a place that isn't let in
     ├── NotFound
     ├── Conflict
+    ├── UnusableRelease               a version of a model that can't serve
     ├── Overloaded                    the bound on work in flight is reached
     │   └── RateLimited               a caller's own bound is
     ├── ModelUnavailable              Triton or one of its models is away
@@ -84,6 +85,10 @@ class NotFound(VoiceAnalyticsError):
 
 class Conflict(VoiceAnalyticsError):
     """The resource's state doesn't allow the operation."""
+
+
+class UnusableRelease(VoiceAnalyticsError):
+    """A version of a model isn't there, isn't what its manifest says, or doesn't work."""
 
 
 class Overloaded(VoiceAnalyticsError):

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,13 +23,24 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from api import document
 from api import metrics as api_metrics
-from api import tracing
+from api import model_config, tracing
 from api.access import Access
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
 from api.deadline import RequestDeadline
-from api.endpoints import analyses, audio, health, jobs, metrics, openai, page, speakers, stream
+from api.endpoints import (
+    analyses,
+    audio,
+    health,
+    jobs,
+    metrics,
+    models,
+    openai,
+    page,
+    speakers,
+    stream,
+)
 from api.endpoints.context import AppState
 from api.errors import ConfigurationError, StoreUnavailable
 from api.headers import SecurityHeaders
@@ -41,10 +52,16 @@ from api.metrics import Metrics
 from api.middleware import RequestContext, UploadLimit, install_error_handlers
 from api.pipeline import Pipeline
 from api.probe import HealthMonitor
-from api.repository import seed, serving_manifests
+from api.repository import seed
+from api.rollouts.opening import (
+    RolloutParts,
+    open_rollouts,
+    prepare_repository,
+    stable_models,
+)
 from api.schemas import BUNDLED_NOTE
 from api.service import AnalysisService
-from api.serving import ServedModels, Serving
+from api.serving import Serving
 from api.settings import PROJECT_ROOT, Settings, load_settings
 from api.store.analyses import AnalysisStore
 from api.store.database import Database
@@ -135,7 +152,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext, metrics=figures)
-    for endpoint in (page, audio, analyses, jobs, speakers, stream, openai, health, metrics):
+    for endpoint in (
+        page,
+        audio,
+        analyses,
+        jobs,
+        speakers,
+        stream,
+        openai,
+        models,
+        health,
+        metrics,
+    ):
         app.include_router(endpoint.router)
     app.mount("/static", page.files, name="page")
     document.complete(app)
@@ -147,22 +175,42 @@ async def _open_parts(
     settings: Settings, triton_url: str, figures: Metrics
 ) -> AsyncIterator[AppState]:
     """The composition root: opens everything in order, closes it in reverse."""
-    serving = Serving(ServedModels.of(serving_manifests(settings.repository_dir)))
-    figures.describe_models(serving.stable.releases)
-    for name, release in serving.stable.releases.items():
-        if release.bundled:
-            log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
+    repository = settings.repository_dir.resolve()
     async with contextlib.AsyncExitStack() as stack:
+        database = await _open_database(stack, settings)
+        serving = Serving(await stable_models(database, repository), figures)
+        figures.describe_models(serving.stable.releases)
+        for name, release in serving.stable.releases.items():
+            if release.bundled:
+                log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
         executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
-        triton = TritonClient(triton_url, figures)
+        triton = TritonClient(triton_url, figures, serving.called)
         stack.push_async_callback(triton.close)
-        monitor = HealthMonitor(triton_url, settings.watchdog_interval, figures.models_looked_at)
+        monitor = HealthMonitor(
+            triton_url,
+            settings.watchdog_interval,
+            lambda: serving.stable.versions,
+            figures.models_looked_at,
+        )
         await stack.enter_async_context(monitor.running())
         cache = _open_cache(settings, figures)
         stack.push_async_callback(cache.close)
-        database = await _open_database(stack, settings)
         store, profiles = AnalysisStore(database), ProfileStore(database)
         detector = VoiceActivityDetector()
+        rollouts = await stack.enter_async_context(
+            open_rollouts(
+                RolloutParts(
+                    database=database,
+                    repository=repository,
+                    triton=triton,
+                    serving=serving,
+                    detector=detector,
+                    executor=executor,
+                    figures=figures,
+                    golden_folder=settings.golden_recordings or PROJECT_ROOT / "samples",
+                )
+            )
+        )
         service = AnalysisService(
             Pipeline(triton, detector, serving, executor, cache, profiles),
             store,
@@ -206,6 +254,7 @@ async def _open_parts(
             monitor,
             figures,
             serving,
+            rollouts,
             time.monotonic(),
         )
 
@@ -266,6 +315,13 @@ async def _check_databases(settings: Settings) -> None:
         stack.push_async_callback(_open_cache(settings, Metrics()).close)
 
 
+async def _stable_versions(settings: Settings, repository: Path) -> Mapping[str, str]:
+    async with contextlib.AsyncExitStack() as stack:
+        once = settings.model_copy(update={"retention_days": None})
+        database = await _open_database(stack, once)
+        return (await stable_models(database, repository)).versions
+
+
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -294,7 +350,7 @@ def triton_for(settings: Settings) -> Iterator[Settings]:
         ConfigurationError: the embedded Triton can't be started.
     """
     repository = seed(settings.repository_dir)
-    serving_manifests(repository)
+    prepare_repository(repository, asyncio.run(_stable_versions(settings, repository)))
     if settings.triton_url is not None:
         yield settings
         return
@@ -325,7 +381,7 @@ def embedded_triton(settings: Settings, repository: Path) -> Iterator[EmbeddedTr
     )
     try:
         server.start()
-        watchdog = Watchdog(server, settings.watchdog_interval)
+        watchdog = Watchdog(server, repository, settings.watchdog_interval)
         watchdog.start()
         try:
             yield server
@@ -416,6 +472,6 @@ def triton() -> None:
 def _serve_triton(settings: Settings) -> None:
     configure_logging(debug=settings.debug)
     repository = seed(settings.repository_dir)
-    serving_manifests(repository)
+    prepare_repository(repository, model_config.establish(repository).versions)
     with embedded_triton(settings, repository):
         threading.Event().wait()

@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from api.repository import ENSEMBLE
 from api.types import ModelRelease
 
 _SHARED_DIR = "PROMETHEUS_MULTIPROC_DIR"
@@ -185,11 +186,58 @@ class Metrics:
         )
         self.model_info = Gauge(
             "voice_analytics_model_info",
-            "The releases that serve; always 1",
+            "The releases that serve: 1; those that did: 0",
             ["model", "version", "checkpoint"],
-            multiprocess_mode="livemax",
+            multiprocess_mode="livemostrecent",
             registry=self.registry,
         )
+
+        self.model_answers = Counter(
+            "voice_analytics_model_answers",
+            "Analyses and live utterances that a version took part in, or failed to",
+            ["model", "version", "outcome"],
+            registry=self.registry,
+        )
+        self.model_seconds = Histogram(
+            "voice_analytics_model_seconds",
+            "Time that one call of a model took, its queue included",
+            ["model", "version"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.model_calls_failed = Counter(
+            "voice_analytics_model_calls_failed",
+            "Calls of a model that were not answered",
+            ["model", "version"],
+            registry=self.registry,
+        )
+        self.model_weight = Gauge(
+            "voice_analytics_model_weight",
+            "Share of traffic that a version is to answer, in percent",
+            ["model", "version"],
+            multiprocess_mode="livemostrecent",
+            registry=self.registry,
+        )
+        self.model_agreement = Histogram(
+            "voice_analytics_model_agreement",
+            "Agreement of a version on trial with the stable one: 1 is the same answer",
+            ["model", "version"],
+            buckets=(0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1),
+            registry=self.registry,
+        )
+        self.copies_dropped = Counter(
+            "voice_analytics_rollout_copies_dropped",
+            "Requests that were not copied to the other version, for want of room",
+            ["model", "version"],
+            registry=self.registry,
+        )
+        self.rollouts_ended = Counter(
+            "voice_analytics_rollouts_ended",
+            "Rollouts that are over, by outcome and by what ended them: a gate, or an operator",
+            ["model", "outcome", "gate"],
+            registry=self.registry,
+        )
+        self._described: dict[str, ModelRelease] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answer; `route` is a template and never a path, of which there is no end."""
@@ -200,7 +248,38 @@ class Metrics:
     def describe_models(self, releases: Mapping[str, ModelRelease]) -> None:
         """Publish which release of each model serves."""
         for model, release in releases.items():
+            before = self._described.get(model)
+            if before is not None:
+                self.model_info.labels(model, before.version, before.checkpoint).set(0)
             self.model_info.labels(model, release.version, release.checkpoint).set(1)
+        self._described = dict(releases)
+
+    def weigh_models(self, weights: Mapping[tuple[str, str], int]) -> None:
+        """Publish the share of traffic of each version of each model, in percent."""
+        for (model, version), weight in weights.items():
+            self.model_weight.labels(model, version).set(weight)
+
+    def model_called(self, model: str, version: str, seconds: float, answered: bool) -> None:
+        """Count a call of a model; the name of an ensemble says what its steps are pinned to."""
+        model = _named(model)
+        self.model_seconds.labels(model, version).observe(seconds)
+        if not answered:
+            self.model_calls_failed.labels(model, version).inc()
+
+    def model_answered(self, model: str, version: str) -> None:
+        self.model_answers.labels(model, version, "answered").inc()
+
+    def model_failed(self, model: str, version: str) -> None:
+        self.model_answers.labels(model, version, "failed").inc()
+
+    def versions_compared(self, model: str, version: str, agreement: float) -> None:
+        self.model_agreement.labels(model, version).observe(agreement)
+
+    def copy_dropped(self, model: str, version: str) -> None:
+        self.copies_dropped.labels(model, version).inc()
+
+    def rollout_ended(self, model: str, outcome: str, gate: str) -> None:
+        self.rollouts_ended.labels(model, outcome, gate).inc()
 
     def models_looked_at(self, models: Mapping[str, bool]) -> None:
         for model, is_well in models.items():
@@ -218,7 +297,7 @@ class Metrics:
         self.cache_bytes.set(size_bytes)
 
     def asking(self, model: str, more: int) -> None:
-        self.model_requests.labels(model).inc(more)
+        self.model_requests.labels(_named(model)).inc(more)
 
     def rate_limited(self, caller: str, bound: str) -> None:
         self.limited.labels(caller, bound).inc()
@@ -242,3 +321,8 @@ def _bury_the_dead(folder: Path) -> None:
         pid = int(file.stem.rpartition("_")[2])
         if not psutil.pid_exists(pid):
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _named(model: str) -> str:
+    """An ensemble exists for each combination of versions: they count as one model."""
+    return ENSEMBLE if model.startswith(f"{ENSEMBLE}_") else model

@@ -35,6 +35,7 @@ STATUS: dict[type[errors.VoiceAnalyticsError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.UnusableRelease: 409,
     errors.Overloaded: 429,
     errors.ModelUnavailable: 503,
     errors.StoreUnavailable: 503,

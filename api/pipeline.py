@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 
 from api import stages
 from api.assembly import Findings, Spoken, assemble, to_source
-from api.branches import Branches, Kept, timed, together
+from api.branches import Branches, Kept, Witness, timed, together
 from api.cache import StageCache, samples_digest
 from api.chunking import chunks
-from api.errors import InvalidOption
+from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
 from api.services import diarization, speaker_embedding
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
@@ -62,6 +63,22 @@ class HeardVoice:
     embeddings: NDArray[np.float32]
 
 
+_OF_A_MODEL = (ModelUnavailable, DeadlineExceeded, InferenceError, InvalidOption)
+"""What a release may be to blame for; whether it is, the stable ones tell."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be analysed, whoever does it."""
+
+    waveform: Waveform
+    digest: str
+    options: AnalysisOptions
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    references: Sequence[VoiceReference] = ()
+    on_progress: OnProgress = unheard
+
+
 class Pipeline:
     """Owns nothing but the way; what it needs is handed in, opened and closed by the lifespan."""
 
@@ -102,19 +119,72 @@ class Pipeline:
             timings_ms: what came before, by stage; ends up in the answer.
             references: speakers with these voices go by these names.
             on_segments: hears the words while the rest is still under way.
-            served: the releases that answer; None lets the recording itself decide.
+            served: the releases that answer; None lets the recording itself decide. When a
+                release on trial fails, the stable ones do the whole analysis.
             on_progress: hears how far each stage has come.
 
         Raises:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
         """
-        timings = dict(timings_ms or {})
         digest = await self._run(samples_digest, waveform)
-        served = served or self._serving.choose(digest)
-        kept = self._kept(digest, served, deadline, timings, on_progress)
+        chosen = served or self._serving.choose(digest)
+        asked = Asked(waveform, digest, options, dict(timings_ms or {}), references, on_progress)
+        told: list[Sequence[Segment]] = []
+        on_trial = self._serving.fallback(chosen) is not None
+        half = (time.monotonic() + deadline) / 2
+        with self._serving.holding(chosen):
+            try:
+                analysis = await self.analyze_by(
+                    chosen,
+                    asked,
+                    deadline=half if on_trial else deadline,
+                    on_segments=told.append if on_trial else on_segments,
+                    witness=self._serving.saw,
+                )
+            except _OF_A_MODEL as error:
+                stable = self._serving.fallback(chosen)
+                if stable is None or not on_trial:
+                    raise
+                analysis = await self._instead(stable, asked, deadline, on_segments)
+                self._serving.failed(chosen, error)
+                return analysis
+        self._serving.answered(chosen, analysis.cache)
+        if on_segments is not None:
+            for segments in told:
+                on_segments(segments)
+        return analysis
+
+    async def _instead(
+        self,
+        stable: ServedModels,
+        asked: Asked,
+        deadline: float,
+        on_segments: OnSegments | None,
+    ) -> Analysis:
+        """The whole analysis again, by the releases that are sure to work."""
+        with self._serving.holding(stable):
+            analysis = await self.analyze_by(
+                stable, asked, deadline=deadline, on_segments=on_segments
+            )
+        self._serving.answered(stable, analysis.cache)
+        return analysis
+
+    async def analyze_by(
+        self,
+        served: ServedModels,
+        asked: Asked,
+        *,
+        deadline: float,
+        on_segments: OnSegments | None = None,
+        witness: Witness | None = None,
+    ) -> Analysis:
+        """Analyse by these releases and no others; raises as `analyze`."""
+        waveform, options = asked.waveform, asked.options
+        timings = dict(asked.timings_ms)
+        kept = self._kept(asked.digest, served, deadline, timings, asked.on_progress)
         regions = await self._find_speech(kept, waveform, options)
         cut = await self._run(lambda: chunks(waveform, regions, max_s=served.chunk_s))
-        branches = Branches(self._triton, served, kept, deadline)
+        branches = Branches(self._triton, served, kept, deadline, witness)
 
         def on_transcript(index: int, transcript: Transcript) -> None:
             if on_segments is not None:
@@ -122,7 +192,7 @@ class Pipeline:
 
         transcripts, spoken, heard, sound = await together(
             branches.transcribe(cut, options, on_transcript),
-            self._diarize(branches, waveform, regions, options, references),
+            self._diarize(branches, waveform, regions, options, asked.references),
             self._hear_emotions(branches, waveform, regions, options),
             self._run(lambda: measure(waveform.blocks())),
         )
@@ -132,7 +202,7 @@ class Pipeline:
             analysis = await self._run(
                 assemble, uuid4().hex, waveform, options, found, releases, timings
             )
-        on_progress("assembly", 1.0)
+        asked.on_progress("assembly", 1.0)
         return replace(analysis, cache=kept.outcomes)
 
     def _kept(

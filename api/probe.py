@@ -39,29 +39,33 @@ def canaries() -> list[tuple[ModelSpec, Tensors]]:
 
 
 class Probe:
-    """Remembers how many requests each model had answered at the last look."""
+    """Remembers how many requests each version had answered at the last look."""
 
     def __init__(self) -> None:
-        self._answered: dict[str, int] = {}
+        self._answered: dict[tuple[str, str], int] = {}
         self._canaries = canaries()
 
-    def check(self, control: TritonControl) -> dict[str, bool]:
-        """Whether each model is well, by name."""
-        return {spec.name: self._is_well(control, spec, ask) for spec, ask in self._canaries}
+    def check(self, control: TritonControl, versions: Mapping[str, str]) -> dict[str, bool]:
+        """Whether the given version of each model is well, by the model's name."""
+        return {
+            spec.name: self._is_well(control, spec, ask, versions[spec.name])
+            for spec, ask in self._canaries
+        }
 
-    def _is_well(self, control: TritonControl, spec: ModelSpec, ask: Tensors) -> bool:
-        answered = control.completed_requests(spec.name)
-        if answered > self._answered.get(spec.name, 0):
-            self._answered[spec.name] = answered
+    def _is_well(self, control: TritonControl, spec: ModelSpec, ask: Tensors, version: str) -> bool:
+        asked = (spec.name, version)
+        answered = control.completed_requests(*asked)
+        if answered > self._answered.get(asked, 0):
+            self._answered[asked] = answered
             return True
         try:
-            control.infer(spec, ask, timeout_s=CANARY_TIMEOUT_S)
+            control.infer(spec, ask, timeout_s=CANARY_TIMEOUT_S, version=version)
         except VoiceAnalyticsError as error:
-            busy = control.completed_requests(spec.name) > answered
+            busy = control.completed_requests(*asked) > answered
             log.warning("canary_failed", model=spec.name, reason=type(error).__name__, busy=busy)
-            self._answered[spec.name] = 0 if not busy else answered
+            self._answered[asked] = 0 if not busy else answered
             return busy
-        self._answered[spec.name] = control.completed_requests(spec.name)
+        self._answered[asked] = control.completed_requests(*asked)
         return True
 
 
@@ -69,8 +73,14 @@ class HealthMonitor:
     """The models' health as of a moment ago, so that `/health` never waits for Triton."""
 
     def __init__(
-        self, triton_url: str, interval_s: float, on_look: Callable[[Mapping[str, bool]], None]
+        self,
+        triton_url: str,
+        interval_s: float,
+        versions: Callable[[], Mapping[str, str]],
+        on_look: Callable[[Mapping[str, bool]], None],
     ) -> None:
+        """`versions` says which ones are to be well: the stable ones."""
+        self._versions = versions
         self._on_look = on_look
         self._control = TritonControl(triton_url)
         self._interval_s = interval_s
@@ -100,5 +110,5 @@ class HealthMonitor:
             await self._look()
 
     async def _look(self) -> None:
-        self.models = await asyncio.to_thread(self._probe.check, self._control)
+        self.models = await asyncio.to_thread(self._probe.check, self._control, self._versions())
         self._on_look(self.models)

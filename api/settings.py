@@ -165,6 +165,10 @@ class Settings(BaseSettings):
     triton_metrics_port: int = Field(default=8002, ge=0, le=65535)
     """Metrics port of the embedded Triton; 0 takes any free one."""
 
+    golden_recordings: Path | None = None
+    """Folder of recordings that a new version of a model has to stand before it gets traffic, each
+    with what is said in it as NAME.txt beside it; absent = the sample that comes along."""
+
     watchdog_interval: float = Field(default=5.0, gt=0)
     """Seconds between two looks at the models' health; an idle model gets a canary inference."""
 

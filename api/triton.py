@@ -10,7 +10,9 @@ A failure is told apart by its gRPC status, never by its message's text:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol
@@ -25,9 +27,15 @@ from api.errors import (
     InferenceError,
     InvalidOption,
     ModelUnavailable,
+    UnusableRelease,
     VoiceAnalyticsError,
 )
 from api.tensors import ModelSpec, Tensors
+
+LOAD_TIMEOUT_S = 300.0
+"""A full-size Whisper takes tens of seconds to load from a cold disk."""
+
+OnCall = Callable[[str, str, float, bool], None]
 
 
 def _translate(error: InferenceServerException, model: str) -> VoiceAnalyticsError:
@@ -36,6 +44,10 @@ def _translate(error: InferenceServerException, model: str) -> VoiceAnalyticsErr
         return InvalidOption(error.message() or "The model refused its input", model=model)
     if status == "DEADLINE_EXCEEDED":
         return DeadlineExceeded("The model did not answer before the deadline", model=model)
+    if status == "INTERNAL":
+        return ModelUnavailable(
+            "The model failed, or its process ended", model=model, status=status
+        )
     return ModelUnavailable("The model server is away or restarting", model=model, status=status)
 
 
@@ -81,10 +93,18 @@ class TritonClient:
     Cancelling an awaiting task cancels the call, so that Triton can drop the request.
     """
 
-    def __init__(self, url: str, figures: TritonFigures | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        figures: TritonFigures | None = None,
+        on_call: OnCall | None = None,
+    ) -> None:
+        """`on_call` hears of each call that came back: model, version, seconds, whether it was
+        answered."""
         self.url = url
         self._figures = figures
         self._client = grpc_aio.InferenceServerClient(url, channel_args=_CHANNEL)
+        self._on_call = on_call
 
     async def infer(
         self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float, version: str = ""
@@ -94,6 +114,8 @@ class TritonClient:
         Raises:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError.
         """
+        started = time.perf_counter()
+        answered = False
         try:
             with tracing.span("triton", model=spec.name), self._counted(spec.name):
                 result = await self._client.infer(
@@ -104,8 +126,12 @@ class TritonClient:
                     client_timeout=max(timeout_s, 1e-3),
                     headers=tracing.headers(),
                 )
+            answered = True
         except InferenceServerException as error:
             raise _translate(error, spec.name) from error
+        finally:
+            if self._on_call is not None:
+                self._on_call(spec.name, version, time.perf_counter() - started, answered)
         return _decode(result, spec)
 
     async def close(self) -> None:
@@ -121,6 +147,23 @@ class TritonClient:
             yield
         finally:
             self._figures.asking(model, -1)
+
+
+def servers(url: str) -> list[str]:
+    """The address of each server behind a name: one, or all of a headless service.
+
+    Raises:
+        ModelUnavailable: the name isn't known.
+    """
+    host, _, port = url.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ModelUnavailable("The model server's name is not known", url=url) from error
+    addresses = sorted({str(info[4][0]) for info in found})
+    if host in ("localhost", *addresses) or len(addresses) == 1:
+        return [url]
+    return [f"[{a}]:{port}" if ":" in a else f"{a}:{port}" for a in addresses]
 
 
 class TritonControl:
@@ -143,9 +186,9 @@ class TritonControl:
     def close(self) -> None:
         self._client.close()
 
-    def is_ready(self, model: str) -> bool:
+    def is_ready(self, model: str, version: str = "") -> bool:
         try:
-            return bool(self._client.is_model_ready(model, client_timeout=2.0))
+            return bool(self._client.is_model_ready(model, version, client_timeout=2.0))
         except InferenceServerException:
             return False
 
@@ -155,15 +198,57 @@ class TritonControl:
         Raises:
             ModelUnavailable: Triton refuses or is away.
         """
+        self.unload(model)
         try:
-            self._client.unload_model(model, client_timeout=30.0)
-            self._client.load_model(model, client_timeout=300.0)
+            self._client.load_model(model, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
             raise _translate(error, model) from error
 
-    def completed_requests(self, model: str) -> int:
-        """Requests that the model has answered since it was loaded; 0 when Triton is away."""
-        return sum(m.inference_stats.success.count for m in self._statistics(model))
+    def load(self, model: str) -> None:
+        """Bring a model to what its configuration says; what needs no change goes on undisturbed.
+
+        Raises:
+            UnusableRelease: a version can't be loaded; the others serve on.
+            ModelUnavailable: Triton is away.
+        """
+        try:
+            self._client.load_model(model, client_timeout=LOAD_TIMEOUT_S)
+        except InferenceServerException as error:
+            problem = _translate(error, model)
+            if isinstance(problem, InvalidOption):  # how Triton says that a version doesn't load
+                raise UnusableRelease(problem.message.split("\n")[0], model=model) from error
+            raise problem from error
+
+    def unload(self, model: str) -> None:
+        """Work in flight is finished; new requests are refused at once.
+
+        Raises:
+            ModelUnavailable: Triton refuses or is away.
+        """
+        try:
+            self._client.unload_model(model, client_timeout=30.0)
+        except InferenceServerException as error:
+            raise _translate(error, model) from error
+
+    def loaded(self, prefix: str) -> list[str]:
+        """Names of the models that are ready and begin so.
+
+        Raises:
+            ModelUnavailable: Triton is away.
+        """
+        try:
+            index = self._client.get_model_repository_index(client_timeout=5.0)
+        except InferenceServerException as error:
+            raise _translate(error, prefix) from error
+        return [m.name for m in index.models if m.state == "READY" and m.name.startswith(prefix)]
+
+    def completed_requests(self, model: str, version: str = "") -> int:
+        """Requests answered since it was loaded; 0 when Triton is away."""
+        return sum(
+            m.inference_stats.success.count
+            for m in self._statistics(model)
+            if version in ("", m.version)
+        )
 
     def executions(self, model: str) -> int:
         """Batches that the model has run since it was loaded; 0 when Triton is away."""
@@ -176,12 +261,15 @@ class TritonControl:
             return []
         return list(stats.model_stats)
 
-    def infer(self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float) -> Tensors:
+    def infer(
+        self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float, version: str = ""
+    ) -> Tensors:
         """Run `spec`'s model once; raises as `TritonClient.infer` does."""
         try:
             result = self._client.infer(
                 spec.name,
                 _encode(inputs),
+                model_version=version,
                 outputs=[grpc_client.InferRequestedOutput(o.name) for o in spec.outputs],
                 client_timeout=timeout_s,
             )

@@ -27,6 +27,7 @@ import structlog
 
 from api import tracing
 from api.errors import ConfigurationError
+from api.model_config import pinned_ensembles
 from api.repository import ENSEMBLE, LEAVES
 from api.settings import PROJECT_ROOT
 from api.triton import TritonControl
@@ -146,7 +147,7 @@ class EmbeddedTriton:
         return self._work_dir / "tritonserver.pid"
 
     def _command(self, backends: Path) -> list[str]:
-        models = [f"--load-model={name}" for name in (*LEAVES, ENSEMBLE)]
+        models = [f"--load-model={name}" for name in self._models()]
         return [
             str(_wheel_dir() / "bin" / "tritonserver"),
             f"--model-repository={self._repository}",
@@ -167,10 +168,13 @@ class EmbeddedTriton:
             *tracing.triton_arguments(self._otlp_endpoint),
         ]
 
+    def _models(self) -> list[str]:
+        return [*LEAVES, ENSEMBLE, *pinned_ensembles(self._repository)]
+
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         with TritonControl(self.url) as control:
-            while not all(control.is_ready(model) for model in (*LEAVES, ENSEMBLE)):
+            while not all(control.is_ready(model) for model in self._models()):
                 if not self.is_running:
                     raise ConfigurationError(
                         "The embedded Triton did not start; the end of its log says why:\n"

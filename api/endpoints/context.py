@@ -14,6 +14,7 @@ from api.jobs.service import Jobs
 from api.metrics import Metrics
 from api.middleware import ClientGone
 from api.probe import HealthMonitor
+from api.rollouts.operations import Rollouts
 from api.service import AnalysisService
 from api.serving import Serving
 from api.settings import Settings
@@ -37,6 +38,7 @@ class AppState:
     health: HealthMonitor
     metrics: Metrics
     serving: Serving
+    rollouts: Rollouts
     started_at: float
 
 

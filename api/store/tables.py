@@ -12,6 +12,7 @@ metadata = sa.MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     }
 )
 
@@ -139,4 +140,78 @@ speaker_takes = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("checkpoint", sa.Text, nullable=False),
+)
+
+# Rollouts of model versions; `repository` names the model repository that they belong to.
+
+rollout_control = sa.Table(
+    "rollout_control",
+    metadata,
+    sa.Column("repository", sa.String(32), primary_key=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("retiring", sa.Boolean, nullable=False),
+    sa.Column("holder", sa.String(64)),
+    sa.Column("held_until", UtcDateTime),
+)
+
+stable_versions = sa.Table(
+    "stable_versions",
+    metadata,
+    sa.Column("repository", sa.String(32), primary_key=True),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(20), nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+)
+
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("repository", sa.String(32), nullable=False),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("version", sa.String(20), nullable=False),
+    sa.Column("from_version", sa.String(20), nullable=False),
+    sa.Column("strategy", sa.String(16), nullable=False),
+    sa.Column("steps", sa.JSON, nullable=False),
+    sa.Column("step_seconds", sa.Float, nullable=False),
+    sa.Column("gates", sa.JSON, nullable=False),
+    sa.Column("auto_promote", sa.Boolean, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("step_at", UtcDateTime, nullable=False),
+    # "repository model" while it is active, else null: one active rollout a model
+    sa.Column("active_slot", sa.String(100), unique=True),
+    sa.Index("ix_rollouts_repository_model_id", "repository", "model", "id"),
+)
+
+rollout_events = sa.Table(
+    "rollout_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column(
+        "rollout_id",
+        sa.Integer,
+        sa.ForeignKey("rollouts.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+)
+
+rollout_workers = sa.Table(
+    "rollout_workers",
+    metadata,
+    sa.Column("repository", sa.String(32), primary_key=True),
+    sa.Column("worker", sa.String(64), primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("in_use", sa.JSON, nullable=False),
+    sa.Column("windows", sa.JSON, nullable=False),
 )

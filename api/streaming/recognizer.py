@@ -47,9 +47,7 @@ class Recognizer:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError: see `api.triton`.
         """
         tensors = ensemble.encode(samples, options)
-        answer = await patiently(
-            lambda: self._triton.infer(ensemble.SPEC, tensors, timeout_s=self._timeout_s)
-        )
+        answer = await self._triton.infer(served.ensemble, tensors, timeout_s=self._timeout_s)
         return ensemble.decode(answer, len(served.emotion_labels))
 
     async def transcribe(

@@ -16,8 +16,8 @@ from api.errors import AudioTooLong, InferenceError, InvalidAudio, VoiceAnalytic
 from api.metrics import Metrics
 from api.schemas import EmotionResponse, WordResponse, to_response
 from api.service import AnalysisService
-from api.services.ensemble import HeardUtterance
-from api.serving import ServedModels, Serving
+from api.services import speaker_embedding
+from api.serving import Serving
 from api.streaming.decoder import live_decoder
 from api.streaming.endpointer import Span
 from api.streaming.inbox import Inbox
@@ -26,6 +26,7 @@ from api.streaming.messages import ConfigMessage, FinalEvent, PartialEvent, Summ
 from api.streaming.outbox import Outbox
 from api.streaming.partials import LocalAgreement
 from api.streaming.recognizer import Recognizer, patiently
+from api.streaming.releases import Heard, LiveReleases
 from api.streaming.speakers import OnlineSpeakers
 from api.types import SAMPLE_RATE_HZ, AudioInfo, Waveform, Word
 from api.vad import VoiceActivityDetector
@@ -62,11 +63,9 @@ class StreamParts:
 class Session:
     """Listens from its creation on; `outbox` tells what it heard. `done` ends with the stream."""
 
-    def __init__(
-        self, session_id: str, config: ConfigMessage, served: ServedModels, parts: StreamParts
-    ) -> None:
+    def __init__(self, session_id: str, config: ConfigMessage, parts: StreamParts) -> None:
         self.id = session_id
-        self._served = served
+        self._live = LiveReleases(parts.serving, parts.recognizer, session_id)
         self.outbox = Outbox()
         self.received_bytes = 0
         self.is_ended = False
@@ -80,11 +79,12 @@ class Session:
         self._listener = Listener(
             parts.detector, decoder, max_samples=max_samples, silence_s=parts.endpoint_silence_s
         )
-        self._finals: asyncio.Queue[tuple[Span, float, asyncio.Task[HeardUtterance]] | None] = (
-            asyncio.Queue(UTTERANCES_IN_FLIGHT)
+        self._finals: asyncio.Queue[tuple[Span, float, asyncio.Task[Heard]] | None] = asyncio.Queue(
+            UTTERANCES_IN_FLIGHT
         )
         self._emitted = self._submitted = 0
-        self._speakers = OnlineSpeakers(served.same_speaker_cosine)
+        self._voices = self._live.served
+        self._speakers = OnlineSpeakers(self._voices.same_speaker_cosine)
         self._partials = _Partials(self._show_partial, parts.partial_interval_s)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.done = asyncio.create_task(self._run(), name=f"stream-{session_id[:8]}")
@@ -119,8 +119,9 @@ class Session:
     async def _run(self) -> None:
         outcome = "failed"
         try:
-            await together(self._listen(), self._emit_finals())
-            await self._sum_up()
+            with self._parts.serving.holding(self._live.served):
+                await together(self._listen(), self._emit_finals())
+                await self._sum_up()
             outcome = "finished"
             self.outbox.close()
         except InvalidAudio as error:
@@ -158,8 +159,7 @@ class Session:
     async def _submit(self, span: Span) -> None:
         self._partials.stop()
         samples = self._listener.recording[span.start : span.end]
-        heard = self._parts.recognizer.hear(samples, self._options, self._served)
-        task = asyncio.create_task(heard)
+        task = asyncio.create_task(self._live.hear(samples, self._options))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._submitted += 1
@@ -173,15 +173,19 @@ class Session:
             self._emitted += 1
             self._parts.metrics.utterance_seconds.observe(time.perf_counter() - ended_at)
 
-    def _final(self, span: Span, heard: HeardUtterance) -> FinalEvent:
+    def _final(self, span: Span, answer: Heard) -> FinalEvent:
+        heard = answer.utterance
         segments = heard.transcript.segments
         text = " ".join(s.text.strip() for s in segments if s.text.strip())
         words = [word for segment in segments for word in segment.words]
         speaker = emotion = None
-        if text and self._options.diarize:
+        # Voices of two releases can't be compared: the summary tells who spoke then.
+        voice = speaker_embedding.SPEC.name
+        comparable = answer.served.version(voice) == self._voices.version(voice)
+        if text and self._options.diarize and comparable:
             speaker = self._speakers.assign(heard.embedding, span.end_s - span.start_s)
         if self._options.emotions:
-            named = self._parts.recognizer.emotion(heard, self._served)
+            named = self._parts.recognizer.emotion(heard, answer.served)
             emotion = EmotionResponse.model_validate(named)
         return FinalEvent(
             text=text,
@@ -205,7 +209,7 @@ class Session:
         samples = self._listener.recording[span.start : span.end]
         try:
             transcript = await self._parts.recognizer.transcribe(
-                samples, self._options, self._served
+                samples, self._options, self._live.served
             )
         except VoiceAnalyticsError as error:
             log.warning("partial_failed", session=self.id[:8], reason=type(error).__name__)
@@ -232,7 +236,7 @@ class Session:
         info = AudioInfo("stream", self._config.encoding, self._config.sample_rate, 1)
         waveform = Waveform(self._listener.recording, info)
         analysis = await patiently(
-            lambda: self._parts.service.analyze_waveform(waveform, self._options, self._served)
+            lambda: self._parts.service.analyze_waveform(waveform, self._options, self._live.served)
         )
         self.outbox.add(SummaryEvent.model_validate(to_response(analysis).model_dump()))
         if self._listener.is_full:

@@ -50,11 +50,9 @@ class Sessions:
             VoiceAnalyticsError: see `Recognizer.check`.
         """
         self._check_room()
-        session_id = f"{self._name}-{secrets.token_urlsafe(24)}"
-        served = self._parts.serving.choose(session_id)
-        await self._parts.recognizer.check(config.options(), served)
+        await self._parts.recognizer.check(config.options(), self._parts.serving.stable)
         self._check_room()
-        session = Session(session_id, config, served, self._parts)
+        session = Session(f"{self._name}-{secrets.token_urlsafe(24)}", config, self._parts)
         self._sessions[session.id] = session
         self._parts.metrics.streams.inc()
         session.done.add_done_callback(lambda _: self._parts.metrics.streams.dec())

@@ -25,7 +25,7 @@ from api.cache_redis import PREFIX, RETRY_S, RedisCache
 from api.errors import ConfigurationError
 from api.metrics import Metrics
 from api.pipeline import Pipeline
-from api.repository import serving_manifests
+from api.repository import manifest, newest
 from api.serving import ServedModels, Serving
 from api.store.database import Database
 from api.store.profiles import ProfileStore
@@ -312,7 +312,8 @@ async def test_the_metrics_count_hits_and_misses_by_stage(
 
 async def test_another_emotion_release_runs_no_whisper(production: Production) -> None:
     service = production.service
-    manifests = serving_manifests(service.data_dir / "model_repository")
+    folder = service.data_dir / "model_repository"
+    manifests = {model: manifest(folder, model, v) for model, v in newest(folder).items()}
     renewed = manifests["emotion"]
     renewed = replace(renewed, content={**renewed.content, "created": "later"})
     cache = StageCache(MemoryCache(2**20, 60.0), Metrics())
@@ -325,7 +326,7 @@ async def test_another_emotion_release_runs_no_whisper(production: Production) -
                 pipeline = Pipeline(
                     triton,
                     VoiceActivityDetector(),
-                    Serving(ServedModels.of({**manifests, "emotion": emotion})),
+                    Serving(ServedModels.of({**manifests, "emotion": emotion}), Metrics()),
                     executor,
                     cache,
                     ProfileStore(Database("sqlite:///never-opened.db", timeout_s=1)),

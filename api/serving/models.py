@@ -8,11 +8,12 @@ releases of a model, whatever is rolled out meanwhile.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from api.repository import Manifest
-from api.services import emotion, speaker_embedding, whisper
+from api.repository import Manifest, ensemble_name
+from api.services import emotion, ensemble, speaker_embedding, whisper
 from api.services.clustering import DEFAULT_SAME_SPEAKER_COSINE
+from api.tensors import ModelSpec
 from api.types import ModelRelease
 
 
@@ -59,13 +60,16 @@ class ServedModels:
         """The version to name when a leaf is asked."""
         return self.manifests[model].version
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each leaf, by the model's name."""
+        return {name: manifest.version for name, manifest in self.manifests.items()}
 
-class Serving:
-    """Says which releases answer whom."""
+    @property
+    def ensemble(self) -> ModelSpec:
+        """The ensemble whose steps are pinned to exactly these versions."""
+        return replace(ensemble.SPEC, name=ensemble_name(self.versions))
 
-    def __init__(self, stable: ServedModels) -> None:
-        self.stable = stable
-
-    def choose(self, key: str) -> ServedModels:
-        """The releases for whoever has this key: a recording's digest, a stream's id."""
-        return self.stable
+    def with_release(self, manifest: Manifest) -> ServedModels:
+        """The same, but for the one model that this manifest describes."""
+        return ServedModels.of({**self.manifests, manifest.model: manifest})

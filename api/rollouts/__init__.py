@@ -1,0 +1,1 @@
+"""Rollouts of model versions: what operators ask for, and how it is carried out."""
