@@ -92,7 +92,13 @@ class Serving:
             self.trials.answered(model, served.version(model), computed=computed)
 
     def failed(self, served: ServedModels, error: VoiceAnalyticsError) -> None:
-        """Count a failure that the stable releases did not share, against whom it concerns."""
+        """Count a failure that the stable releases did not share, against whom it concerns.
+
+        A version that isn't loaded, for Triton was restarted, is not to blame: the controller
+        loads it, or ends its rollout.
+        """
+        if error.details.get("status") in ("UNAVAILABLE", "NOT_FOUND"):
+            return
         strange = [
             (model, version)
             for model, version in served.versions.items()
