@@ -6,7 +6,7 @@ of speech and then end, whatever engine runs them, and are sure of every token, 
 decodes again at another temperature. How:
 
 - The encoder carries, past its random layers, two numbers for each frame: whether it sounds (from
-  the mean of the log-mel bands) and its place in time.
+  the tilt of its log-mel bands) and its place in time.
 - One head of the decoder's first cross-attention looks at the last frame that sounds and brings its
   place into one number of the decoder's state, where the position embedding counts the other way.
 - The end-of-text row of the token embedding reads that number alone: it wins as soon as the count
@@ -120,18 +120,24 @@ def make(size: Size) -> WhisperForConditionalGeneration:
 
 
 def _hear(model: WhisperForConditionalGeneration) -> None:
-    """The encoder's frames carry `_SOUNDS` (0 or more) and `_PLACE` (-1 to 1), times a scale."""
+    """The encoder's frames carry `_SOUNDS` (0 or more) and `_PLACE` (-1 to 1), times a scale.
+
+    A frame sounds where its bands differ: engines fill what is missing of 30 s with silent samples,
+    whose bands all lie at the spectrogram's floor, or with spectrogram frames of zeros.
+    """
     encoder = model.get_encoder()
-    gain, threshold = 40.0, -0.3
-    encoder.conv1.weight[:2] = 0
-    encoder.conv1.weight[:2, :, 1] = gain / 80
-    encoder.conv1.bias[0] = -gain * threshold
-    encoder.conv1.bias[1] = -gain * threshold - 6  # the difference of the two is at most 6
-    encoder.conv2.weight[:, :2] = 0
+    gain, threshold, most = 40.0, 0.12, 6.0
+    tilt = torch.cat([torch.full((40,), gain / 40), torch.full((40,), -gain / 40)])
+    encoder.conv1.weight[:4] = 0
+    encoder.conv2.weight[:, :4] = 0
     encoder.conv2.weight[[_SOUNDS, _PLACE]] = 0
-    encoder.conv2.weight[_SOUNDS, 0, 1] = 10.0
-    encoder.conv2.weight[_SOUNDS, 1, 1] = -10.0
     encoder.conv2.bias[[_SOUNDS, _PLACE]] = 0
+    for channel, sign in ((0, 1.0), (2, -1.0)):  # low bands louder, high bands louder
+        encoder.conv1.weight[channel : channel + 2, :, 1] = sign * tilt
+        encoder.conv1.bias[channel] = -gain * threshold
+        encoder.conv1.bias[channel + 1] = -gain * threshold - most
+        encoder.conv2.weight[_SOUNDS, channel, 1] = 10.0  # the difference is at most `most`
+        encoder.conv2.weight[_SOUNDS, channel + 1, 1] = -10.0
     places = encoder.embed_positions.weight
     places[:, ::2] += 7  # the layers' norms divide by what is about the same for every frame now
     places[:, 1::2] -= 7
