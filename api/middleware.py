@@ -5,6 +5,7 @@ Plain ASGI, so that a client's disconnect reaches the endpoint and nothing is bu
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Mapping
@@ -69,6 +70,7 @@ no fitting one, 4000 + the HTTP status. The nearest ancestor counts."""
 CLIENT_GONE = 499
 """nginx's code for a caller that hung up; only the log sees it."""
 
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _HTTP_KINDS = {404: "NotFound", 405: "MethodNotAllowed", 413: "ValidationError"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -157,8 +159,17 @@ def install_error_handlers(app: FastAPI) -> None:
             request, 422, "ValidationError", "The request has invalid fields", details
         )
 
+    @app.exception_handler(OSError)
+    async def _disk(request: Request, error: OSError) -> Response:
+        if error.errno not in _DISK_FULL:
+            raise error
+        return known_error_response(request, errors.StoreUnavailable("The disk is full"))
+
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
+        # For whatever goes wrong while a form is read, its place on disk included, FastAPI has 400.
+        if isinstance(error.__cause__, OSError):
+            return await _disk(request, error.__cause__)
         name = _HTTP_KINDS.get(error.status_code, "ValidationError")
         return error_response(
             request, error.status_code, name, str(error.detail), headers=error.headers
