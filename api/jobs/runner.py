@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -33,19 +34,34 @@ log = structlog.get_logger(__name__)
 REPORT_S = 1.0
 """Between two looks at a running job: is it still wanted, and how far is it."""
 
-LONGEST_ATTEMPT_S = 24 * 3600.0
+LONGEST_ATTEMPT_S = LONGEST_WAIT_S = 24 * 3600.0
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 """What is away is tried again, ever more slowly."""
 
-MOST_INFERENCE_ERRORS = 5
-"""A model that dies under a request answers as one does that can't bear the request."""
+MOST_INFERENCE_ERRORS = 8
+"""A model that dies under a request answers as one does that can't bear the request: two minutes of
+trying tell them apart."""
 
 MOST_DEATHS = 10
 """Workers that may die over a job before the job is taken for the cause."""
 
 _PASSING = (ModelUnavailable, StoreUnavailable, DeadlineExceeded)
 """They say nothing about the job: it is tried again until they are over."""
+
+
+class _Patience:
+    """What one job is forgiven."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + LONGEST_WAIT_S
+        self._inference_errors = 0
+
+    def bears(self, error: VoiceAnalyticsError) -> bool:
+        if isinstance(error, InferenceError):
+            self._inference_errors += 1
+            return self._inference_errors < MOST_INFERENCE_ERRORS
+        return isinstance(error, _PASSING) and time.monotonic() < self._until
 
 
 class JobRunner:
@@ -92,23 +108,22 @@ class JobRunner:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self, job_id: str) -> None:
-        retry_s, inference_errors = FIRST_RETRY_S, 0
+        patience, retry_s = _Patience(), FIRST_RETRY_S
         while True:
             try:
-                await self._attempt(job_id, may_fail=inference_errors + 1 < MOST_INFERENCE_ERRORS)
+                await self._attempt(job_id, patience)
                 await self._uploads.remove(job_id)
                 return
             except (*_PASSING, InferenceError) as error:
-                inference_errors += isinstance(error, InferenceError)
                 log.warning("job_waits", job=job_id, reason=error.message, retry_in_s=retry_s)
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, LONGEST_RETRY_S)
 
-    async def _attempt(self, job_id: str, *, may_fail: bool) -> None:
+    async def _attempt(self, job_id: str, patience: _Patience) -> None:
         """One attempt; on return the job has ended.
 
         Raises:
-            VoiceAnalyticsError: one of `_PASSING`, or InferenceError if it `may_fail` so.
+            VoiceAnalyticsError: what `patience` bears, or what keeps from ending the job.
         """
         job = await self._jobs.begin(job_id)
         if job is None:
@@ -119,19 +134,14 @@ class JobRunner:
             return
         try:
             analysis = await self._analyze(job)
-        except _PASSING:
-            await self._jobs.give_back(job_id)
-            raise
         except asyncio.CancelledError:
             with contextlib.suppress(StoreUnavailable):  # then it will be taken for a death
                 await self._jobs.give_back(job_id)
             raise
-        except InferenceError as error:
-            if may_fail:
+        except VoiceAnalyticsError as error:
+            if patience.bears(error):
                 await self._jobs.give_back(job_id)
                 raise
-            await self._fail(job_id, error)
-        except VoiceAnalyticsError as error:
             await self._fail(job_id, error)
         except Exception:
             log.exception("job_failed_unexpectedly", job=job_id)
