@@ -54,6 +54,10 @@ class VadSettings:
     """Probability below which speech may end; between the two nothing changes."""
     min_speech_s: float = 0.1
     """Shorter speech is dropped: clicks and single notes."""
+    sure_peak: float = 0.8
+    """Probability that speech shorter than `sure_s` must reach at some moment: single notes of a
+    tune pass for speech, but never for sure."""
+    sure_s: float = 0.7
     min_silence_s: float = 0.2
     """Shorter silence doesn't end speech: stops within words."""
     pad_start_s: float = 0.1
@@ -68,10 +72,12 @@ class VadSettings:
         min_silence_s: float | None = None,
         pad_start_s: float | None = None,
     ) -> VadSettings:
-        """These settings but for what is given; the offset keeps its ratio to the onset."""
+        """These settings but for what is given; the offset keeps its ratio to the onset, and so
+        does the peak that short speech needs where the onset is lowered."""
         given = {"onset": onset, "min_silence_s": min_silence_s, "pad_start_s": pad_start_s}
         if onset is not None:
             given["offset"] = self.offset / self.onset * onset
+            given["sure_peak"] = self.sure_peak * min(1.0, onset / self.onset)
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -109,6 +115,8 @@ class SpeechTracker:
         self._settings = settings or VadSettings()
         self._min_silence_frames = self._settings.min_silence_s * SAMPLE_RATE_HZ / FRAME_SAMPLES
         self._min_speech_frames = self._settings.min_speech_s * SAMPLE_RATE_HZ / FRAME_SAMPLES
+        self._sure_frames = self._settings.sure_s * SAMPLE_RATE_HZ / FRAME_SAMPLES
+        self._peak = 0.0
         self._frame = 0
         self._start: int | None = None
         self._silence_start: int | None = None
@@ -124,7 +132,8 @@ class SpeechTracker:
         if probability >= self._settings.onset:
             self._silence_start = None
             if self._start is None:
-                self._start = frame
+                self._start, self._peak = frame, probability
+            self._peak = max(self._peak, probability)
         elif self._start is not None and (
             self._silence_start is not None or probability < self._settings.offset
         ):
@@ -135,14 +144,17 @@ class SpeechTracker:
         return None
 
     def finish(self) -> tuple[int, int] | None:
-        """End the stream, or the speech that is going on; give its span unless it is too short."""
+        """End the stream, or the speech that is going on; give its span unless it is too short, or
+        short and doubtful."""
         start, end = self._start, self._silence_start
         self._start = self._silence_start = None
         if start is None:
             return None
         if end is None:
             end = self._frame
-        return (start, end) if end - start >= self._min_speech_frames else None
+        length = end - start
+        doubtful = length < self._sure_frames and self._peak < self._settings.sure_peak
+        return None if length < self._min_speech_frames or doubtful else (start, end)
 
 
 class VoiceActivityDetector:

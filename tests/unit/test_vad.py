@@ -198,7 +198,9 @@ def spans(probabilities: list[float], settings: VadSettings) -> list[tuple[int, 
 
 
 def test_speech_begins_at_the_onset_and_ends_below_the_offset() -> None:
-    settings = VadSettings(onset=0.5, offset=0.3, min_speech_s=0.03, min_silence_s=0.06)
+    settings = VadSettings(
+        onset=0.5, offset=0.3, sure_peak=0.5, min_speech_s=0.03, min_silence_s=0.06
+    )
     assert spans([0.4, 0.6, 0.4, 0.4, 0.2, 0.2, 0.4], settings) == [(1, 4)]
     assert spans([0.6, 0.2, 0.6, 0.2, 0.2], settings) == [(0, 3)]
     assert spans([0.6, 0.6, 0.2], settings) == [(0, 2)]
@@ -209,6 +211,16 @@ def test_short_speech_is_dropped() -> None:
     settings = VadSettings(min_speech_s=0.1)
     assert spans([0.9] * 3 + [0.0] * 10, settings) == []
     assert spans([0.9] * 4 + [0.0] * 10, settings) == [(0, 4)]
+
+
+def test_short_speech_must_be_sure_once() -> None:
+    """Notes of a tune pass for half a second of doubtful speech, and came back as digits."""
+    settings = VadSettings(sure_peak=0.75, sure_s=0.7)
+    assert spans([0.6] * 15 + [0.0] * 10, settings) == []
+    assert spans([0.6] * 7 + [0.8] + [0.6] * 7 + [0.0] * 10, settings) == [(0, 15)]
+    assert spans([0.6] * 30 + [0.0] * 10, settings) == [(0, 30)], "long enough to be believed"
+    bolder = settings.tuned(onset=0.2)
+    assert spans([0.6] * 15 + [0.0] * 10, bolder) == [(0, 15)], "who asks for more gets more"
 
 
 def test_a_tracker_tells_whether_someone_speaks() -> None:
