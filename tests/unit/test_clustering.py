@@ -115,7 +115,7 @@ class TestCluster:
             _, peak_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak_bytes < 200 * 2**20
+        assert peak_bytes < 100 * 2**20
         assert len(np.unique(labels)) == 4
         assert agreement(labels, truth) > 0.97
 
