@@ -13,12 +13,14 @@ from uuid import uuid4
 import httpx
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from api.errors import Conflict, InvalidOption, NotFound
 from api.speaker_profiles import SpeakerTake
 from api.store.database import Database
 from api.store.profiles import MOST_TAKES, ProfileStore
+from api.store.tables import speaker_takes
 from tests.conftest import SAMPLE, Service
 from tests.integration.audio_files import CLIPS, samples, silence, wav
 from tests.integration.databases import PostgresServer
@@ -133,17 +135,20 @@ def test_the_number_of_speakers_is_kept_and_echoed(service: Service, wanted: int
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def profiles(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ProfileStore]:
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'speakers.db'}"
     else:
         postgres: PostgresServer = request.getfixturevalue("postgres")
         url = postgres.new_database()
-    database = Database(url, timeout_s=10)
-    try:
-        yield ProfileStore(database)
-    finally:
-        await database.close()
+    opened = Database(url, timeout_s=10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def profiles(database: Database) -> ProfileStore:
+    return ProfileStore(database)
 
 
 def take() -> SpeakerTake:
@@ -152,7 +157,9 @@ def take() -> SpeakerTake:
     return SpeakerTake(uuid4().hex, moment, 4.5, 5, embedding, "f" * 64, "1", "bundled")
 
 
-async def test_what_is_kept_comes_back(profiles: ProfileStore) -> None:
+async def test_what_is_kept_comes_back_and_goes_for_good(
+    database: Database, profiles: ProfileStore
+) -> None:
     made = await profiles.create("Zoë", [take(), take()])
     found = await profiles.get(made.id)
     assert replace(found, takes=()) == replace(made, takes=())
@@ -166,6 +173,8 @@ async def test_what_is_kept_comes_back(profiles: ProfileStore) -> None:
         assert np.array_equal(kept.embedding, given.embedding)
     await profiles.delete(made.id)
     assert await profiles.all() == []
+    left = sa.select(sa.func.count()).select_from(speaker_takes)
+    assert await database.read(lambda connection: connection.scalar(left)) == 0
     with pytest.raises(NotFound):
         await profiles.delete(made.id)
 
