@@ -39,9 +39,9 @@ MOST_SPEAKERS = 20
 # evidence grows with the recording. A long one therefore needs more of it, as in coarsened
 # posteriors (Miller & Dunson, JASA 2019), here by the root of its length: in proportion to it, one
 # voice is never split, but six people who share a recording evenly become one.
-# Chosen together on conversations of 1 to 6 voices held out of training, 20 s to six minutes long,
+# Chosen together on conversations of 1 to 6 voices held out of training, 20 to 150 s long,
 # clean, narrow, noisy, reverberant and overlapping (docs/speakers.md).
-_WINDOW_EVIDENCE = 40.0
+_WINDOW_EVIDENCE = 22.0
 _OCCUPANCY_DISCOUNT = 0.45
 _SPEAKER_COST = 2.0
 _COARSE_WINDOWS = 60

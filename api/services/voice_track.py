@@ -25,15 +25,15 @@ class VoiceTrack:
     Attributes:
         names: by label.
         moments_s: centres of the windows, and the edges of their blocks, in order, shape (n,).
-        probabilities: of each speaker at each moment, if one of them speaks, shape (n, k);
-            between two moments they change evenly.
+        cosines: of what is heard at each moment with each speaker's voice, shape (n, k); between
+            two moments they change evenly.
         voices: sum of each speaker's unit embeddings, float64, shape (k, dim).
         windows: how many windows that is, float64, shape (k,).
     """
 
     names: tuple[str, ...]
     moments_s: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
+    cosines: NDArray[np.float64]
     voices: NDArray[np.float64]
     windows: NDArray[np.float64]
 
@@ -60,34 +60,31 @@ class VoiceTrack:
             )
         units = unit_rows(embeddings.astype(np.float64))
         voices, windows = sums_by(labels, units)
-        likelihood = np.exp(_SHARPNESS * (units @ unit_rows(voices).T))
-        heard = likelihood / likelihood.sum(axis=1, keepdims=True)
         moments_s, rows = _moments(cut)
         return cls(
             names=tuple(f"SPEAKER_{label:02d}" for label in range(len(voices))),
             moments_s=np.array(moments_s),
-            probabilities=heard[rows],
+            cosines=(units @ unit_rows(voices).T)[rows],
             voices=voices,
             windows=windows,
         )
 
     def at(self, moments_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities of the speakers at any moments, shape (len(moments_s), k)."""
+        """Cosines with the speakers at any moments in order, shape (len(moments_s), k)."""
         first, last = np.searchsorted(self.moments_s, (moments_s[0], moments_s[-1]))
         near = slice(max(0, int(first) - 1), int(last) + 1)
         return np.stack(
-            [
-                np.interp(moments_s, self.moments_s[near], column)
-                for column in self.probabilities[near].T
-            ],
+            [np.interp(moments_s, self.moments_s[near], column) for column in self.cosines[near].T],
             axis=1,
         )
 
     def confidence(self, name: str, start_s: float, end_s: float) -> float:
-        """Mean probability that it is this speaker who is heard in a stretch."""
+        """Mean probability that, of the speakers, it is this one who is heard in a stretch."""
         steps = max(1, round((end_s - start_s) / _PROBES_S))
         moments = start_s + (np.arange(steps) + 0.5) * (end_s - start_s) / steps
-        return float(self.at(moments)[:, self.names.index(name)].mean())
+        likelihood = np.exp(_SHARPNESS * self.at(moments))
+        own = likelihood[:, self.names.index(name)]
+        return float((own / likelihood.sum(axis=1)).mean())
 
     def renamed(self, names: Mapping[str, str]) -> VoiceTrack:
         """The track with another name for each of its speakers."""

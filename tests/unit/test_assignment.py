@@ -21,7 +21,7 @@ MOMENTS = (0.5, 1.0, 1.5, 2.5, 3.5, 6.2, 6.8)
 TRACK = VoiceTrack(
     names=("SPEAKER_00", "SPEAKER_01"),
     moments_s=np.array(MOMENTS),
-    probabilities=np.array([(1.0, 0.0) if m < 2 or m > 5 else (0.0, 1.0) for m in MOMENTS]),
+    cosines=np.array([(1.0, 0.0) if m < 2 or m > 5 else (0.0, 1.0) for m in MOMENTS]),
     voices=np.eye(2),
     windows=np.ones(2),
 )
@@ -64,7 +64,7 @@ class TestAssignSpeakers:
         )
         assert near.speaker == far.speaker == "SPEAKER_00"
         doubtful, sure = near.words[0].speaker_confidence, far.words[0].speaker_confidence
-        assert doubtful and sure and 0.5 < doubtful < sure == 1.0
+        assert doubtful and sure and 0.5 < doubtful < 0.99 < sure <= 1.0
         assert near.speaker_confidence == near.words[0].speaker_confidence
 
     def test_a_segment_is_split_where_the_speaker_changes(self) -> None:
