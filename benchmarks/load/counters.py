@@ -12,13 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 Counters = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-async def read(client: httpx.AsyncClient, url: str) -> Counters:
+async def read(client: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -> Counters:
     """Every sample of an exposition, by name without `_total` (parsers differ there) and labels.
 
     Raises:
         httpx.HTTPError: it can't be read.
     """
-    response = await client.get(url)
+    response = await client.get(url, headers=dict(headers))
     response.raise_for_status()
     return {
         (sample.name.removesuffix("_total"), tuple(sorted(sample.labels.items()))): sample.value

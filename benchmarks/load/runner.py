@@ -190,8 +190,13 @@ _FIRST_SPECIAL: Final = 50_257
 
 async def _counters(client: httpx.AsyncClient, target: Target) -> dict[str, Counters]:
     urls = {"service": target.metrics_url, "triton": target.triton_metrics_url}
+    headers = {"service": target.headers, "triton": {}}  # the key is the service's alone
     try:
-        return {name: await read(client, url) for name, url in urls.items() if url is not None}
+        return {
+            name: await read(client, url, headers[name])
+            for name, url in urls.items()
+            if url is not None
+        }
     except httpx.HTTPError as error:
         raise BenchmarkError(f"the metrics of {target.name} can't be read: {error!r}") from error
 
@@ -201,7 +206,9 @@ async def _watching(
     scenario: Scenario, target: Target, meter: Meter | None, health_s: list[float]
 ) -> AsyncIterator[None]:
     """Samples the processes and asks for /health while the block runs."""
-    async with httpx.AsyncClient(base_url=target.url, timeout=60) as other:
+    async with httpx.AsyncClient(
+        base_url=target.url, timeout=60, headers=dict(target.headers)
+    ) as other:
         watchers = [] if meter is None else [asyncio.create_task(meter.watch())]
         if scenario.probe_health and target.name == SERVICE:
             await other.get("/health")  # the connection's own cost isn't the answer's
