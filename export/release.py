@@ -92,7 +92,10 @@ def make(
             return None
         target = repository / model / str(version)
         publish.publish(staging, target, release.replace)
-    progress(f"{model}: published version {version} in {repository}")
+    progress(
+        f"{model}: published version {version} in {repository}; where another one serves already, "
+        f"roll it out: POST /models/{model}/rollouts"
+    )
     return target
 
 
