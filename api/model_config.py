@@ -12,6 +12,7 @@ Every file is replaced in one step; Triton looks at them when it is told to load
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -60,20 +61,32 @@ def establish(repository: Path) -> ServingFile:
     """
     serving = read_serving(repository)
     if serving is None:
-        serving = ServingFile(uuid4().hex, newest(repository))
+        staging = repository / f".{SERVING}.{uuid4().hex[:8]}"
         try:
-            write_serving(repository, serving)
+            staging.write_text(_as_text(ServingFile(uuid4().hex, newest(repository))))
+            try:
+                with contextlib.suppress(FileExistsError):  # another process was first
+                    os.link(staging, repository / SERVING)
+            finally:
+                staging.unlink()
         except OSError as error:
             raise ConfigurationError(
                 f"The model repository {repository} can't be written: {error}"
             ) from error
+        serving = read_serving(repository)
+        if serving is None:
+            raise ConfigurationError(f"{repository / SERVING} can't be read; remove it")
     return serving
 
 
 def write_serving(repository: Path, serving: ServingFile) -> None:
-    content = {"repository_id": serving.repository_id, "versions": dict(serving.versions)}
     if read_serving(repository) != serving:
-        _replace(repository / SERVING, json.dumps(content, indent=2) + "\n")
+        _replace(repository / SERVING, _as_text(serving))
+
+
+def _as_text(serving: ServingFile) -> str:
+    content = {"repository_id": serving.repository_id, "versions": dict(serving.versions)}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def set_versions(repository: Path, model: str, versions: Sequence[str]) -> bool:

@@ -155,7 +155,10 @@ def servers(url: str) -> list[str]:
     Raises:
         ModelUnavailable: the name isn't known.
     """
-    host, _, port = url.rpartition(":")
+    scheme, named, rest = url.partition(":")
+    if named and scheme in ("ipv4", "ipv6"):  # gRPC's own way to list addresses
+        return rest.split(",")
+    host, _, port = url.removeprefix("dns:///").rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except OSError as error:

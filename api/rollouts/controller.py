@@ -150,7 +150,9 @@ class Controller:
         try:
             repository.manifest(self._folder, model, version)
             gate = "load"
-            await asyncio.to_thread(self._loader.add, model, _wanted(state)[model])
+            wanted = _wanted(state)
+            await asyncio.to_thread(self._loader.add, model, wanted[model])
+            await asyncio.to_thread(self._loader.pin, wanted)
         except UnusableRelease as error:
             if not await self._is_well(state, model):
                 raise ModelUnavailable("Triton is away or restarting") from error
