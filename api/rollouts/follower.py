@@ -56,7 +56,7 @@ class Follower:
         self._figures = figures
         self._name = f"{socket.gethostname()[:20]}-{os.getpid()}-{uuid4().hex[:8]}"
         self._manifests: dict[tuple[str, str], Manifest] = {}
-        self._reported_at = self._checked_at = 0.0
+        self._reported_at = self._checked_at = self._claimed_at = 0.0
         self._was_away = False
         self.state: State | None = None
 
@@ -169,7 +169,7 @@ class Follower:
         must_repair = self.state.is_settled and await self._is_incomplete()
         if self.state.is_settled and not must_repair:
             return
-        if not await self._store.claim(self._name, LEASE_S):
+        if time.monotonic() - self._claimed_at > LEASE_S / 3 and not await self._claim():
             return
         renewing = asyncio.create_task(self._renew(), name="rollouts-lease")
         try:
@@ -188,4 +188,10 @@ class Follower:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            await self._store.claim(self._name, LEASE_S)
+            await self._claim()
+
+    async def _claim(self) -> bool:
+        asked_at = time.monotonic()
+        is_ours = await self._store.claim(self._name, LEASE_S)
+        self._claimed_at = asked_at if is_ours else 0.0
+        return is_ours
