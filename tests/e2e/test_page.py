@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from api.settings import PROJECT_ROOT
 from tests.conftest import SAMPLE, Service
 
 SPOKEN = "four one five nine two"
@@ -163,7 +166,50 @@ def test_history_finds_by_words_and_forgets(page: Page, service: Service) -> Non
 
 def test_models_tell_their_versions(page: Page) -> None:
     page.get_by_role("link", name="Models").click()
-    expect(page.locator("tbody tr", has_text="speaker_embedding")).to_contain_text("bundled")
+    model = page.get_by_role("region", name="speaker_embedding")
+    expect(model.locator("tbody tr")).to_have_count(1)
+    expect(model.locator("tbody tr")).to_contain_text("bundled")
+    expect(model.locator("tbody tr")).to_contain_text("100%")
+
+
+def test_a_version_is_tried_promoted_and_taken_back(
+    context: BrowserContext, tmp_path: Path
+) -> None:
+    """As an operator does it, on a copy of the release that serves."""
+    with run_service(tmp_path) as own:
+        add_version(tmp_path / "model_repository" / "emotion")
+        page = context.new_page()
+        page.goto(f"{own.url}/#/models")
+        model = page.get_by_role("region", name="emotion")
+        model.get_by_label("How to roll out version 2 of emotion").select_option("canary")
+        model.get_by_role("button", name="Roll out").click()
+        expect(model.locator(".trial")).to_contain_text("canary of version 2: running")
+        model.get_by_role("button", name="Pause").click()
+        expect(model.locator(".trial")).to_contain_text("paused")
+        model.get_by_role("button", name="Promote").click()
+        expect(model.locator("h3")).to_contain_text("version 2")
+        model.get_by_role("button", name="Roll back").click()
+        expect(model.locator("h3")).to_contain_text("version 1")
+
+
+def add_version(model: Path) -> None:
+    staging = model / ".staging-2"
+    shutil.copytree(model / "1", staging)
+    manifest = json.loads((staging / "manifest.json").read_text())
+    (staging / "manifest.json").write_text(json.dumps(manifest | {"version": "2"}))
+    staging.rename(model / "2")
+
+
+def test_a_voice_is_enrolled_heard_and_forgotten(page: Page) -> None:
+    page.get_by_role("link", name="Voices").click()
+    page.get_by_label("Name", exact=True).fill("Emil <i>")
+    recording = PROJECT_ROOT / "tests" / "data" / "emotion_sad_09.wav"
+    page.get_by_label("Recordings of the voice").set_input_files(recording)
+    page.get_by_role("button", name="Enrol").click()
+    expect(page.get_by_label("Name of Emil <i>")).to_be_visible()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Forget Emil <i>").click()
+    expect(page.get_by_text("No voice is known yet.")).to_be_visible()
 
 
 def test_no_audio_is_said_in_words(page: Page, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import { history } from "./views/history.js";
 import { jobs } from "./views/jobs.js";
 import { live } from "./views/live.js";
 import { models } from "./views/models.js";
+import { speakers } from "./views/speakers.js";
 
-const PAGES = { analyse, analyses: analysis, live, history, jobs, models };
+const PAGES = { analyse, analyses: analysis, live, history, jobs, models, speakers };
 const LOOK_MS = 10_000;
 
 const view = document.querySelector("#view");
