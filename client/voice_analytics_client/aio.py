@@ -8,7 +8,8 @@ from typing_extensions import Self, Unpack
 
 from voice_analytics_client import routes
 from voice_analytics_client.answers import Analysis, Health
-from voice_analytics_client.async_resources import AsyncAnalyses
+from voice_analytics_client.async_models import AsyncModels, AsyncRollouts
+from voice_analytics_client.async_resources import AsyncAnalyses, AsyncJobs, AsyncSpeakers
 from voice_analytics_client.requests import AudioFile
 from voice_analytics_client.retries import Retries
 from voice_analytics_client.routes import Options, TextFormat
@@ -33,6 +34,10 @@ class AsyncVoiceAnalytics:
         self._retries = retries or Retries()
         self._transport = AsyncTransport(self._connection, self._retries)
         self.analyses = AsyncAnalyses(self._transport)
+        self.jobs = AsyncJobs(self._transport)
+        self.speakers = AsyncSpeakers(self._transport)
+        self.models = AsyncModels(self._transport)
+        self.rollouts = AsyncRollouts(self._transport)
 
     async def __aenter__(self) -> Self:
         return self

@@ -29,6 +29,7 @@ class Word:
     end: float
     probability: float
     speaker: str | None = None
+    speaker_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Segment:
     no_speech_prob: float
     avg_logprob: float
     compression_ratio: float
+    speaker_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,39 @@ class Turn:
     end: float
     speaker: str
     emotion: Emotion | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a recognised speaker is; `profile_id` is None for a voice that came with the request."""
+
+    name: str
+    profile_id: str | None
+    likeness: float
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One speaker of a recording; `emotions` is the share of their time."""
+    """One speaker of a recording; `emotions` is the share of their time. `identity` is None for
+    somebody unknown; `id` is then SPEAKER_00, …"""
 
     id: str
     talk_time: float
     turns: int
     emotions: dict[str, float]
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True)
+class Diarization:
+    """How the speakers were told apart: found, asked for, and enrolled voices compared with."""
+
+    found: int
+    num_speakers: int | None
+    min_speakers: int | None
+    max_speakers: int | None
+    known_voices: int
 
 
 @dataclass(frozen=True)
@@ -173,6 +198,7 @@ class Analysis:
     cached: bool
     cache: dict[str, Literal["hit", "miss"]]
     timings_ms: dict[str, float]
+    diarization: Diarization | None = None
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -198,6 +224,59 @@ class AnalysesPage:
     next_cursor: str | None
 
 
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class JobError:
+    """Why a job failed."""
+
+    error: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """What has become of a job's webhook."""
+
+    status: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recording that is analysed while nobody waits.
+
+    `progress` is the share of the work that is done, `stage` the first stage that isn't;
+    `analysis_id` is there once it succeeded, `error` once it failed.
+    """
+
+    id: str
+    status: JobStatus
+    progress: float
+    stage: str | None
+    analysis_id: str | None
+    error: JobError | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    webhook: Webhook | None
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class JobsPage:
+    """One page of jobs, newest first; `next_cursor` is None on the last one."""
+
+    items: tuple[Job, ...]
+    next_cursor: str | None
+
+
 @dataclass(frozen=True)
 class ModelHealth:
     """One model's release, and whether it answered a moment ago."""
@@ -219,3 +298,35 @@ class Health:
     triton: str
     models: dict[str, ModelHealth]
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class SpeakerTake:
+    """One recording of an enrolled voice; `speech` is in seconds. The audio isn't kept."""
+
+    id: str
+    created_at: datetime
+    speech: float
+    version: str
+    checkpoint: str
+    usable: bool
+
+
+@dataclass(frozen=True)
+class SpeakerProfile:
+    """An enrolled voice; not `usable` when another release of the speaker model heard its takes."""
+
+    id: str
+    name: str
+    created_at: datetime
+    usable: bool
+    takes: tuple[SpeakerTake, ...]
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class SpeakersPage:
+    """One page of enrolled voices, newest first; `next_cursor` is None on the last one."""
+
+    items: tuple[SpeakerProfile, ...]
+    next_cursor: str | None

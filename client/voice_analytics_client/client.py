@@ -8,8 +8,9 @@ from typing_extensions import Self, Unpack
 
 from voice_analytics_client import routes
 from voice_analytics_client.answers import Analysis, Health
+from voice_analytics_client.models import Models, Rollouts
 from voice_analytics_client.requests import AudioFile
-from voice_analytics_client.resources import Analyses
+from voice_analytics_client.resources import Analyses, Jobs, Speakers
 from voice_analytics_client.retries import Retries
 from voice_analytics_client.routes import Options, TextFormat
 from voice_analytics_client.settings import TIMEOUT_S, Connection
@@ -43,6 +44,10 @@ class VoiceAnalytics:
         self._retries = retries or Retries()
         self._transport = BlockingTransport(self._connection, self._retries)
         self.analyses = Analyses(self._transport)
+        self.jobs = Jobs(self._transport)
+        self.speakers = Speakers(self._transport)
+        self.models = Models(self._transport)
+        self.rollouts = Rollouts(self._transport)
 
     def __enter__(self) -> Self:
         return self

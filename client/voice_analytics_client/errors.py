@@ -18,6 +18,7 @@
         ├── MethodNotAllowed          405
         ├── IdleTimeout               408
         ├── Conflict                  409
+        ├── UnusableRelease           409: a version of a model that can't serve
         ├── Overloaded                429: come back after `retry_after_s`
         │   └── RateLimited           429: likewise; it is the key's own bound
         ├── InternalError             500
@@ -153,6 +154,10 @@ class Conflict(ServiceError):
     """The resource's state doesn't allow it."""
 
 
+class UnusableRelease(ServiceError):
+    """A version of a model isn't there, isn't what its manifest says, or doesn't work."""
+
+
 class Overloaded(ServiceError):
     """As much is in flight as may be; come back after `retry_after_s`."""
 
@@ -191,6 +196,7 @@ KINDS: dict[str, type[ServiceError]] = {
         MethodNotAllowed,
         IdleTimeout,
         Conflict,
+        UnusableRelease,
         Overloaded,
         RateLimited,
         InternalError,

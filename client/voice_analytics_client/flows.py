@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 
 import httpx
 
+from voice_analytics_client import routes
+from voice_analytics_client.answers import Analysis, Job
 from voice_analytics_client.errors import (
+    JobEnded,
     NotFound,
     RequestTimedOut,
     ServiceUnreachable,
@@ -24,6 +27,9 @@ from voice_analytics_client.requests import Request, error_of
 from voice_analytics_client.retries import Retries
 
 T = TypeVar("T")
+
+FIRST_LOOK_S, LONGEST_PAUSE_S = 0.2, 2.0
+"""Between two looks at a job: soon for a short one, seldom for one of hours."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,40 @@ def call(
             raise error
         was_lost |= isinstance(error, ServiceUnreachable) and error.was_sent
         yield Wait(wait_s)
+
+
+def wait_for_job(
+    job_id: str,
+    retries: Retries,
+    timeout_s: float | None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow[Analysis]:
+    """Look at a job until it has ended, then fetch its analysis.
+
+    Raises:
+        JobEnded: it failed or was cancelled.
+        RequestTimedOut: it goes on, but the time is up.
+        VoiceAnalyticsError: see `call`.
+    """
+    started, pause_s = clock(), FIRST_LOOK_S
+    while True:
+        job = yield from call(routes.get_job(job_id), retries, clock)
+        if job.analysis_id is not None:
+            return (yield from call(routes.get_analysis(job.analysis_id), retries, clock))
+        if job.has_ended:
+            raise ended(job)
+        if timeout_s is not None and clock() - started + pause_s > timeout_s:
+            raise RequestTimedOut("The job hasn't ended in time; it goes on", was_sent=True)
+        yield Wait(pause_s)
+        pause_s = min(LONGEST_PAUSE_S, pause_s * 1.5)
+
+
+def ended(job: Job) -> JobEnded:
+    """A job that has no analysis, as an error."""
+    outcome = "was cancelled" if job.status == "cancelled" else "failed"
+    reason = f": {job.error.message}" if job.error else ""
+    error = job.raw.get("error")
+    return JobEnded(f"Job {job.id} {outcome}{reason}", job.id, error)
 
 
 def complaint(outcome: Outcome) -> VoiceAnalyticsError:

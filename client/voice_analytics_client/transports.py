@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Iterator
 from typing import TypeVar
 
 import httpx
 
-from voice_analytics_client.flows import Flow, Outcome, Step, Wait, call
+from voice_analytics_client.answers import Analysis, Job
+from voice_analytics_client.flows import Flow, Outcome, Step, Wait, call, wait_for_job
+from voice_analytics_client.following import SILENCE_S, Following
 from voice_analytics_client.requests import Request
 from voice_analytics_client.retries import Retries
 from voice_analytics_client.settings import CONNECT_TIMEOUT_S, GRACE_S, Connection
 
 T = TypeVar("T")
+
+SILENCE = httpx.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S, pool=None)
 
 
 class BlockingTransport:
@@ -33,6 +38,31 @@ class BlockingTransport:
 
     def call(self, request: Request[T]) -> T:
         return self.run(call(request, self._retries))
+
+    def wait_for_job(self, job_id: str, timeout_s: float | None) -> Analysis:
+        return self.run(wait_for_job(job_id, self._retries, timeout_s))
+
+    def follow(self, job_id: str) -> Iterator[Job]:
+        """A job's events until it has ended."""
+        following = Following(job_id, self._retries)
+        while not following.is_over:
+            request = following.request()
+            asked = self.http.stream(
+                request.method, request.path, headers=request.headers, timeout=SILENCE
+            )
+            outcome: httpx.Response | httpx.TransportError
+            try:
+                with asked as outcome:
+                    if outcome.status_code != httpx.codes.OK:
+                        outcome.read()
+                    for line in outcome.iter_lines():
+                        job = following.heard(line)
+                        if job is not None:
+                            yield job
+            except httpx.TransportError as error:
+                outcome = error
+            if not following.is_over:
+                time.sleep(following.broke_off(outcome))
 
     def run(self, flow: Flow[T]) -> T:
         step = next(flow)
@@ -74,6 +104,31 @@ class AsyncTransport:
 
     async def call(self, request: Request[T]) -> T:
         return await self.run(call(request, self._retries))
+
+    async def wait_for_job(self, job_id: str, timeout_s: float | None) -> Analysis:
+        return await self.run(wait_for_job(job_id, self._retries, timeout_s))
+
+    async def follow(self, job_id: str) -> AsyncIterator[Job]:
+        """A job's events until it has ended."""
+        following = Following(job_id, self._retries)
+        while not following.is_over:
+            request = following.request()
+            asked = self.http.stream(
+                request.method, request.path, headers=request.headers, timeout=SILENCE
+            )
+            outcome: httpx.Response | httpx.TransportError
+            try:
+                async with asked as outcome:
+                    if outcome.status_code != httpx.codes.OK:
+                        await outcome.aread()
+                    async for line in outcome.aiter_lines():
+                        job = following.heard(line)
+                        if job is not None:
+                            yield job
+            except httpx.TransportError as error:
+                outcome = error
+            if not following.is_over:
+                await asyncio.sleep(following.broke_off(outcome))
 
     async def run(self, flow: Flow[T]) -> T:
         step = next(flow)

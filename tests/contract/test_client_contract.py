@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -15,7 +15,7 @@ from api.settings import Settings
 from api.streaming import messages
 from voice_analytics_client import AsyncVoiceAnalytics, VoiceAnalytics, answers
 from voice_analytics_client import errors as client_errors
-from voice_analytics_client import routes
+from voice_analytics_client import rollout_answers, routes
 from voice_analytics_client.streaming import events, protocol
 
 METHODS = {
@@ -24,6 +24,29 @@ METHODS = {
     "GET /audio/analyses/{analysis_id}": ["analyses.get"],
     "DELETE /audio/analyses/{analysis_id}": ["analyses.delete"],
     "GET /audio/analyses/{analysis_id}/export": ["analyses.export"],
+    "POST /audio/jobs": ["jobs.submit"],
+    "GET /audio/jobs": ["jobs.list", "jobs.page"],
+    "GET /audio/jobs/{job_id}": ["jobs.get", "jobs.wait"],
+    "DELETE /audio/jobs/{job_id}": ["jobs.cancel"],
+    "GET /audio/jobs/{job_id}/events": ["jobs.events"],
+    "POST /speakers": ["speakers.enrol"],
+    "GET /speakers": ["speakers.list", "speakers.page"],
+    "GET /speakers/{speaker_id}": ["speakers.get"],
+    "PATCH /speakers/{speaker_id}": ["speakers.rename"],
+    "DELETE /speakers/{speaker_id}": ["speakers.delete"],
+    "POST /speakers/{speaker_id}/takes": ["speakers.add"],
+    "GET /models": ["models.list"],
+    "GET /models/{name}/rollouts": ["rollouts.list"],
+    "POST /models/{name}/rollouts": ["rollouts.start"],
+    "GET /models/{name}/rollouts/{rollout_id}": ["rollouts.get"],
+    "PATCH /models/{name}/rollouts/{rollout_id}": [
+        "rollouts.pause",
+        "rollouts.resume",
+        "rollouts.set_weight",
+    ],
+    "DELETE /models/{name}/rollouts/{rollout_id}": ["rollouts.delete"],
+    "POST /models/{name}/rollouts/{rollout_id}/promote": ["rollouts.promote"],
+    "POST /models/{name}/rollouts/{rollout_id}/rollback": ["rollouts.roll_back"],
     "GET /health": ["health"],
     "GET /health/live": ["live"],
     "GET /health/ready": ["ready"],
@@ -47,9 +70,27 @@ SCHEMAS: dict[str, type] = {
     "TurnLengthsResponse": answers.TurnLengths,
     "MonologueResponse": answers.Monologue,
     "StretchResponse": answers.Stretch,
-    "ModelResponse": answers.Release,
+    "IdentityResponse": answers.Identity,
+    "SpeakerCountResponse": answers.Diarization,
+    "api__schemas__ModelResponse": answers.Release,
+    "api__endpoints__models__ModelResponse": rollout_answers.Model,
     "AnalysisSummaryResponse": answers.AnalysisSummary,
     "AnalysesPage": answers.AnalysesPage,
+    "SpeakerProfileResponse": answers.SpeakerProfile,
+    "TakeResponse": answers.SpeakerTake,
+    "SpeakersPage": answers.SpeakersPage,
+    "ModelList": rollout_answers.ModelList,
+    "VersionResponse": rollout_answers.Version,
+    "RolloutResponse": rollout_answers.Rollout,
+    "RolloutDetails": rollout_answers.RolloutDetails,
+    "RolloutList": rollout_answers.RolloutList,
+    "EventResponse": rollout_answers.RolloutEvent,
+    "SideResponse": rollout_answers.RolloutSide,
+    "FiguresResponse": rollout_answers.RolloutFigures,
+    "JobResponse": answers.Job,
+    "JobsPageResponse": answers.JobsPage,
+    "JobError": answers.JobError,
+    "WebhookState": answers.Webhook,
     "HealthResponse": answers.Health,
     "ModelHealth": answers.ModelHealth,
 }
@@ -110,16 +151,35 @@ def test_no_answer_is_without_a_dataclass(openapi: dict[str, Any]) -> None:
 
 
 def test_options_and_filters_are_the_services_own(openapi: dict[str, Any]) -> None:
-    (form,) = (
-        schema
-        for name, schema in openapi["components"]["schemas"].items()
-        if name.startswith("Body_analyze_audio") or name == "AnalyzeForm"
-    )
-    assert set(routes.Options.__annotations__) | {"file", "response_format"} == set(
-        form["properties"]
-    )
+    options = set(routes.Options.__annotations__) | {"file"}
+    assert _form(openapi, "/audio/analyze") == options | {"response_format"}
+    assert _form(openapi, "/audio/jobs") == options | {"webhook_url"}
     query = openapi["paths"]["/audio/analyses"]["get"]["parameters"]
-    assert set(routes.Filters.__annotations__) | {"limit", "cursor"} == {p["name"] for p in query}
+    assert set(routes.Filters.__annotations__) | {"limit", "cursor"} == {
+        p["name"] for p in query if p["in"] == "query"
+    }
+
+
+def test_formats_are_the_services_own(openapi: dict[str, Any]) -> None:
+    form = _schema(openapi, "/audio/analyze")
+    asked = set(form["properties"]["response_format"]["enum"])
+    assert asked == {"json", *get_args(routes.TextFormat)}
+    export = openapi["paths"]["/audio/analyses/{analysis_id}/export"]["get"]
+    (format_,) = (p for p in export["parameters"] if p["name"] == "format")
+    assert set(format_["schema"]["enum"]) == set(get_args(routes.ExportFormat))
+
+
+def _form(openapi: dict[str, Any], path: str) -> set[str]:
+    return set(_schema(openapi, path)["properties"])
+
+
+def _schema(openapi: dict[str, Any], path: str) -> dict[str, Any]:
+    body = openapi["paths"][path]["post"]["requestBody"]
+    (content,) = body["content"].values()
+    schema: dict[str, Any] = openapi["components"]["schemas"][
+        content["schema"]["$ref"].rsplit("/", 1)[1]
+    ]
+    return schema
 
 
 def test_every_kind_of_error_has_its_exception() -> None:
