@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -104,6 +105,8 @@ def run(parsed: argparse.Namespace) -> int:
         BenchmarkError: somebody doesn't start or fails while warming up.
     """
     scenario = _scenario(parsed)
+    # the end of a `with`, not of the program: whoever was started is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     contenders = [_service(parsed, scenario), *_peers(parsed, scenario)]
     results: dict[str, Any] = {
         "scenario": asdict(scenario) | {"loads": [load.name for load in scenario.loads]},
