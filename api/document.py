@@ -67,6 +67,8 @@ def _complete(operation: dict[str, Any], path: str) -> None:
     if "HTTPValidationError" in str(declared):
         del responses["422"]
     meanings = _EVERYWHERE if path in OPEN else _GUARD | _EVERYWHERE
+    if "requestBody" in operation:
+        meanings = {400: "The body can't be read"} | meanings
     shape: type[BaseModel] = ErrorResponse
     if path.startswith(PREFIX):
         shape = OpenAIError
