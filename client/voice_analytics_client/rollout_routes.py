@@ -69,7 +69,7 @@ def change_rollout(
         _path(model, rollout_id),
         json_as(Rollout),
         body=_given(status=status, weight=weight, revision=revision),
-        is_repeatable=revision is None,
+        is_repeatable=False,
     )
 
 

@@ -73,7 +73,7 @@ SCHEMAS: dict[str, type] = {
     "IdentityResponse": answers.Identity,
     "SpeakerCountResponse": answers.Diarization,
     "api__schemas__ModelResponse": answers.Release,
-    "api__endpoints__models__ModelResponse": rollout_answers.Model,
+    "api__endpoints__rollout_shapes__ModelResponse": rollout_answers.Model,
     "AnalysisSummaryResponse": answers.AnalysisSummary,
     "AnalysesPage": answers.AnalysesPage,
     "SpeakerProfileResponse": answers.SpeakerProfile,

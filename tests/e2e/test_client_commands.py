@@ -38,8 +38,14 @@ def command(url: str, *arguments: object, **popen: Any) -> subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=_hear_ctrl_c,
         **popen,
     )
+
+
+def _hear_ctrl_c() -> None:
+    """What a shell runs in the background inherits that SIGINT is ignored; its tests too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(url: str, *arguments: object, code: int = 0, **popen: Any) -> str:
