@@ -129,8 +129,8 @@ def run(once: bool) -> None:
         if once:
             return
         print(
-            f"\nServing until Ctrl-C. Documentation: {url}/docs   Try your own recording:\n"
-            f"  curl -F file=@recording.wav {url}/audio/analyze",
+            f"\nServing until Ctrl-C. The page: {url}   Documentation: {url}/docs\n"
+            f"Your own recording:  curl -F file=@recording.wav {url}/audio/analyze",
             flush=True,
         )
         process.wait()
