@@ -48,6 +48,14 @@ demo() {
     exec .venv/bin/python -m api.demo $once
 }
 
+run_tests() {
+    test_programs
+    serving_environment
+    export_environment
+    (($#)) || set -- --numprocesses 2 --dist loadfile    # all of them: mostly waiting for processes
+    exec .venv-export/bin/python -m pytest "$@"
+}
+
 check() {
     export_environment
     local bin=.venv-export/bin code=(api benchmarks client deploy export tests model_repository triton_backends)
@@ -67,7 +75,7 @@ case $command in
     serve) serving_environment; WORKERS=1 exec .venv/bin/start ;;
     start) exec scripts/databases.sh start ;;
     stop) exec scripts/databases.sh stop ;;
-    test) test_programs; serving_environment; export_environment; exec .venv-export/bin/python -m pytest "$@" ;;
+    test) run_tests "$@" ;;
     check) check ;;
     benchmarks) export_environment; exec .venv-export/bin/python -m benchmarks "$@" ;;
     export) export_environment; exec .venv-export/bin/python -m export "$@" ;;
