@@ -183,8 +183,8 @@ async def test_a_crowd_is_served_one_after_the_other(victim: Service) -> None:
     """429 with Retry-After: everybody comes back until it is their turn."""
     patient = Retries(attempts=None, within_s=60, first_s=0.1)
     async with AsyncVoiceAnalytics(victim.url, api_key=KEY, retries=patient) as client:
-        found = await asyncio.gather(*(client.analyze(SAMPLE) for _ in range(6)))
-        assert len({analysis.id for analysis in found}) == 6
+        found = await asyncio.gather(*(client.analyze(SAMPLE) for _ in range(4)))
+        assert len({analysis.id for analysis in found}) == 4
     assert '"status": 429' in victim.log
     async with (
         AsyncVoiceAnalytics(victim.url, api_key=KEY, retries=NEVER) as client,

@@ -105,7 +105,7 @@ class Batch:
         self._recordings = recordings
         self._results = results
         self._options = options
-        self._retries = Retries(attempts=None, within_s=max_wait_s, longest_s=10)
+        self._retries = Retries(attempts=None, within_s=max_wait_s, longest_s=5)
         self._display = Display(Tally(len(recordings), sum(map(_size, recordings))))
         self.failures: list[tuple[Path, str]] = []
 

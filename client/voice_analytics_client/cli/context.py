@@ -16,6 +16,10 @@ from voice_analytics_client.routes import Options
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+AT_THE_TERMINAL = Retries(attempts=5, within_s=30, first_s=0.2, longest_s=2)
+"""Somebody waits for the prompt: a service that isn't there is told within seconds."""
+
+
 @dataclass(frozen=True)
 class Service:
     """Where to ask, and for how long to wait."""
@@ -25,9 +29,11 @@ class Service:
     timeout_s: float
 
     def client(self) -> VoiceAnalytics:
-        return VoiceAnalytics(self.url, api_key=self.api_key, timeout_s=self.timeout_s)
+        return VoiceAnalytics(
+            self.url, api_key=self.api_key, timeout_s=self.timeout_s, retries=AT_THE_TERMINAL
+        )
 
-    def async_client(self, retries: Retries | None = None) -> AsyncVoiceAnalytics:
+    def async_client(self, retries: Retries = AT_THE_TERMINAL) -> AsyncVoiceAnalytics:
         return AsyncVoiceAnalytics(
             self.url, api_key=self.api_key, timeout_s=self.timeout_s, retries=retries
         )
