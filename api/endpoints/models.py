@@ -25,7 +25,7 @@ from api.endpoints.rollout_shapes import (
     SideResponse,
     VersionResponse,
 )
-from api.errors import UnusableRelease
+from api.errors import StoreUnavailable, UnusableRelease
 from api.repository import LEAVES
 from api.rollouts import transitions
 from api.rollouts.operations import OPERATOR
@@ -51,6 +51,8 @@ _READ: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in 
 async def list_models(request: Request) -> ModelList:
     parts = app_state(request)
     state = await parts.rollouts.store.state()
+    if not state.stable:
+        raise StoreUnavailable("The database has just come up; what serves is being written down")
     active = {rollout.plan.model: rollout for rollout in state.active}
     items = []
     for model in LEAVES:

@@ -130,6 +130,7 @@ class JobQueue:
             "log_level": "WARNING",
         }
         logging.getLogger("dbos").addHandler(logging.NullHandler())  # else it adds its own
+        logging.getLogger("dbos").addFilter(_in_one_line)
         DBOS(config=config)
         try:
             DBOS.launch()
@@ -211,6 +212,12 @@ class JobQueue:
 
     async def _call(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._calls, work, *args)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """What fails here is raised, and said by whoever it concerns; a trace of it would be noise."""
+    record.exc_info = None
+    return True
 
 
 def _dbos_url(url: str) -> str:

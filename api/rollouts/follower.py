@@ -106,6 +106,9 @@ class Follower:
         changed = self.state is None or revision != self.state.revision
         if changed:
             self.state = await self._store.state()
+            if not self.state.stable:  # the database came up after the service
+                await self._store.ensure(self._serving.stable.versions)
+                self.state = await self._store.state()
             self._take_over(self.state)
         assert self.state is not None
         for rollout in self.state.active:
