@@ -71,17 +71,18 @@ class Outbox:
         next_ack = time.monotonic()
         while True:
             self._news.clear()
-            while self._sent < len(self._kept):
-                event = self._kept[self._sent]
+            # Taken together, so that the last ack comes before the last event, and nothing behind it.
+            is_over, events = self.is_closed, self._kept[self._sent :]
+            if is_over or time.monotonic() >= next_ack:
+                await send(ack())
+                next_ack = time.monotonic() + ACK_INTERVAL_S
+            for event in events:
                 await send(event)
                 self._sent = event["seq"]
             if self._partial is not None:
                 partial, self._partial = self._partial, None
                 await send(partial.model_dump(mode="json"))
-            if time.monotonic() >= next_ack:
-                await send(ack())
-                next_ack = time.monotonic() + ACK_INTERVAL_S
-            if self.is_closed and self._sent == len(self._kept):
+            if is_over:
                 return
             await self._wait(next_ack - time.monotonic())
 

@@ -101,6 +101,24 @@ async def test_a_slow_client_gets_the_latest_partial_and_every_final() -> None:
     assert client.texts == ["a b c", "done"]
 
 
+@pytest.mark.parametrize("ends_during", ["ack", "final"])
+async def test_the_last_event_comes_behind_the_last_ack(ends_during: str) -> None:
+    """A stream that ended while something was being sent had an ack behind its summary."""
+    outbox = Outbox()
+    outbox.add(final("one"))
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        sent.append(event)
+        if event["type"] == ends_during and not outbox.is_closed:
+            outbox.add(final("last"))
+            outbox.close()
+
+    await asyncio.wait_for(outbox.deliver(send, ack, 0), 5)
+    assert [event.get("text", "ack") for event in sent] == ["ack", "one", "ack", "last"]
+
+
 async def test_who_fills_the_inbox_waits_until_it_is_looked_at() -> None:
     inbox = Inbox(10)
     await inbox.put(b"0123456789")
