@@ -71,7 +71,7 @@ class Outbox:
         next_ack = time.monotonic()
         while True:
             self._news.clear()
-            # Taken together, so that the last ack comes before the last event, and nothing behind it.
+            # Taken together, so that no ack comes behind the last event.
             is_over, events = self.is_closed, self._kept[self._sent :]
             if is_over or time.monotonic() >= next_ack:
                 await send(ack())
