@@ -29,8 +29,8 @@ _RENAMED: Final = (
 """Hugging Face's part of a parameter's name → openai-whisper's (whisper/model.py), in order."""
 
 
-def write_openai(checkpoint: Path, path: Path) -> None:
-    """Writes the weights of a Hugging Face folder as a file for `whisper.load_model`."""
+def write_openai(checkpoint: Path, path: Path) -> Path:
+    """Writes a Hugging Face folder as `path`, a file for `whisper.load_model`; returns it."""
     model = WhisperForConditionalGeneration.from_pretrained(checkpoint, dtype="float32")
     config = model.config
     dimensions = {
@@ -52,7 +52,7 @@ def write_openai(checkpoint: Path, path: Path) -> None:
     }
     staging = path.with_suffix(".part")
     torch.save({"dims": dimensions, "model_state_dict": weights}, staging)
-    staging.rename(path)
+    return staging.rename(path)
 
 
 def _renamed(name: str) -> str:

@@ -100,55 +100,6 @@ def random_model(size: Size) -> WhisperForConditionalGeneration:
     return model.eval()
 
 
-def write_openai_checkpoint(source: Path, path: Path) -> Path:
-    """Writes the Hugging Face checkpoint in `source` as an openai-whisper `.pt` file."""
-    model = WhisperForConditionalGeneration.from_pretrained(source, dtype="float32")
-    config = model.config
-    dims = {
-        "n_mels": config.num_mel_bins,
-        "n_audio_ctx": config.max_source_positions,
-        "n_audio_state": config.d_model,
-        "n_audio_head": config.encoder_attention_heads,
-        "n_audio_layer": config.encoder_layers,
-        "n_vocab": config.vocab_size,
-        "n_text_ctx": config.max_target_positions,
-        "n_text_state": config.d_model,
-        "n_text_head": config.decoder_attention_heads,
-        "n_text_layer": config.decoder_layers,
-    }
-    weights = {
-        _openai_name(name.removeprefix("model.")): tensor
-        for name, tensor in model.state_dict().items()
-        if not name.startswith("proj_out")
-    }
-    torch.save({"dims": dims, "model_state_dict": weights}, path)
-    return path
-
-
-def _openai_name(name: str) -> str:
-    """Hugging Face's parameter name as openai-whisper calls it."""
-    for ours, theirs in (
-        ("layers.", "blocks."),
-        ("encoder_attn_layer_norm", "cross_attn_ln"),
-        ("self_attn_layer_norm", "attn_ln"),
-        ("final_layer_norm", "mlp_ln"),
-        ("encoder_attn.", "cross_attn."),
-        ("self_attn.", "attn."),
-        ("fc1", "mlp.0"),
-        ("fc2", "mlp.2"),
-        ("q_proj", "query"),
-        ("k_proj", "key"),
-        ("v_proj", "value"),
-        ("out_proj", "out"),
-        ("embed_positions.weight", "positional_embedding"),
-        ("embed_tokens", "token_embedding"),
-        ("encoder.layer_norm", "encoder.ln_post"),
-        ("decoder.layer_norm", "decoder.ln"),
-    ):
-        name = name.replace(ours, theirs)
-    return name
-
-
 def _generation_config(size: Size, tokenizer: Tokenizer) -> GenerationConfig:
     end_of_text = tokenizer.token_to_id("<|endoftext|>")
     return GenerationConfig(

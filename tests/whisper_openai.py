@@ -12,9 +12,9 @@ import torch
 import whisper
 from numpy.typing import NDArray
 
+from benchmarks.openai_format import write_openai
 from export.parity import sample_audio
 from export.quiet import quiet
-from tests.whisper_checkpoints import write_openai_checkpoint
 from tests.whisper_runtime import clips, engine, transcriber, transcript
 
 Floats = NDArray[np.float32]
@@ -36,7 +36,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
 
 def openai_model(source: Path, folder: Path) -> whisper.Whisper:
     """openai-whisper with the weights of a Hugging Face checkpoint."""
-    content = torch.load(write_openai_checkpoint(source, folder / "model.pt"), weights_only=True)
+    content = torch.load(write_openai(source, folder / "model.pt"), weights_only=True)
     model = whisper.Whisper(whisper.ModelDimensions(**content["dims"]))
     model.load_state_dict(content["model_state_dict"])
     return model.eval()

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from export import torchaudio_stub
+from export.speechbrain_folder import NUM_MELS
 from export.training.augment import (
     add_noise,
     add_reverb,
@@ -36,7 +37,6 @@ from speechbrain.nnet.losses import (  # noqa: E402
 )
 from speechbrain.processing.features import InputNormalization  # noqa: E402
 
-NUM_MELS = 80
 EMBEDDING_DIM = 128
 ARCHITECTURE = {
     "channels": [128, 128, 128, 128, 384],

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
+from benchmarks import leaf_weights
 from export import emotion, onnx_graph, parity, publish, sources, speaker_embedding
 from export.errors import CheckpointError
 from export.onnx_metadata import drop_metadata
@@ -59,7 +60,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
     saved = {name: save(folder / name) for name, save in FAMILIES.items()}
-    ecapa = leaf_checkpoints.save_ecapa(folder / "ecapa", channels=(32, 32, 32, 32, 96), dim=24)
+    ecapa = leaf_weights.write_speaker(
+        folder / "ecapa", channels=(32, 32, 32, 32, 96), dimension=24
+    )
     return saved | {"ecapa": ecapa}
 
 
@@ -116,8 +119,8 @@ def test_emotion_logits_are_those_of_transformers(
         clips = windows(seconds)
         expected = classify(exported.checkpoint, clips)
         parity.check(parity.compare(expected, onnx_graph.run(exported.graph, clips)), STRICT)
-    assert (exported.folder / "labels.txt").read_text().split() == list(leaf_checkpoints.LABELS)
-    assert exported.facts.facts["labels"] == list(leaf_checkpoints.LABELS)
+    assert (exported.folder / "labels.txt").read_text().split() == list(leaf_weights.LABELS)
+    assert exported.facts.facts["labels"] == list(leaf_weights.LABELS)
     assert exported.facts.parity["clips"] == len(parity.sample_audio())
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import whisper
 
+from benchmarks.openai_format import write_openai
 from export.errors import CheckpointError, ParityError
 from export.parity import sample_audio
 from export.quiet import quiet
@@ -20,7 +21,7 @@ from export.whisper_checkpoint import load
 from export.whisper_generation import generation_facts
 from export.whisper_graph import ENCODER_FRAMES, DecoderGraph, EncoderGraph
 from export.whisper_parity import measure_parity
-from tests.whisper_checkpoints import SIZES, random_model, write_checkpoint, write_openai_checkpoint
+from tests.whisper_checkpoints import SIZES, random_model, write_checkpoint
 from tests.whisper_openai import (
     OPTIONS,
     assert_equal,
@@ -166,7 +167,7 @@ def test_generation_facts_are_those_of_openai_whisper(name: str, tmp_path: Path)
 
 def test_an_openai_file_is_the_same_model(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "folder", "nano")
-    file = write_openai_checkpoint(source, tmp_path / "tiny.pt")
+    file = write_openai(source, tmp_path / "tiny.pt")
     ours, theirs = load(checkpoint(source)), load(checkpoint(file))
     assert theirs.generation["alignment_heads"][0] == [2, 2], "whisper-tiny's published heads"
     assert theirs.tokenizer.to_str() == ours.tokenizer.to_str()

@@ -20,11 +20,11 @@ from tritonclient.grpc import model_config_pb2
 from api.services import emotion, speaker_embedding
 from api.tensors import ModelSpec
 from api.triton_server import EmbeddedTriton, Ports
+from benchmarks import leaf_weights
 from export import parity, publish, release
 from export import speaker_embedding as speaker_export
 from export.quiet import quiet
 from export.types import SAMPLE_RATE_HZ, ExportOptions
-from tests import leaf_checkpoints
 
 Clip = NDArray[np.float32]
 
@@ -57,10 +57,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("leaves")
     repository = folder / "models"
     publish.seed(repository)
-    torch.manual_seed(0)
     checkpoints = {
-        "emotion": leaf_checkpoints.save_wav2vec2(folder / "wav2vec2-base", full_size=True),
-        "speaker_embedding": leaf_checkpoints.save_ecapa(folder / "ecapa-1024"),
+        "emotion": leaf_weights.write_emotion(folder / "wav2vec2-base"),
+        "speaker_embedding": leaf_weights.write_speaker(folder / "ecapa-1024"),
     }
     for model in ("emotion", "speaker_embedding"):
         wanted = release.Release(model, str(checkpoints[model]), ExportOptions())
