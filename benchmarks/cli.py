@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import benchmarks.evaluation.command
 import benchmarks.load.command
 import benchmarks.prepare
+import benchmarks.scaling.autoscale
+import benchmarks.scaling.record
 import benchmarks.synthesis.command
 import benchmarks.table
 from benchmarks.errors import BenchmarkError, UsageError
@@ -34,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
         ("evaluate", "score the answers on labelled recordings", benchmarks.evaluation.command),
         ("conversations", "build conversations with exact truth", benchmarks.synthesis.command),
         ("run", "measure speed under load", benchmarks.load.command),
+        ("autoscale", "simulate the autoscaler on a load", benchmarks.scaling.autoscale),
+        ("record", "play calls and record the load", benchmarks.scaling.record),
         ("prepare", "make Whisper weights for the speed runs", benchmarks.prepare),
         ("table", "write the README's table from the committed results", benchmarks.table),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ import soundfile
 from api.settings import PROJECT_ROOT
 from benchmarks.cli import main
 from benchmarks.evaluation.command import SOME_FAILED
+from benchmarks.scaling import arrivals
 from tests.conftest import SAMPLE, Service
 
 CLIPS = PROJECT_ROOT / "tests" / "data"
@@ -81,3 +83,12 @@ def test_load_is_measured_against_any_url(
     assert results["machine"]["packages"]["numpy"]
     assert (tmp_path / "smoke.png").exists()
     assert (tmp_path / "smoke.md").read_text() == capsys.readouterr().out
+
+
+def test_what_a_service_keeps_is_a_load(client: httpx.Client) -> None:
+    """The time and the length of each recording, page by page."""
+    made = client.post("/audio/analyze", files={"file": SAMPLE.read_bytes()})
+    made.raise_for_status()
+    calls = arrivals.of_service(client)
+    assert made.json()["duration"] in [pytest.approx(call.audio_s, abs=0.01) for call in calls]
+    assert calls[0].at_s == 0.0 and calls == sorted(calls, key=lambda call: call.at_s)
