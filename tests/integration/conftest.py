@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from api.store.analyses import AnalysisStore
+from api.store.database import Database
 from tests.conftest import Service, run_service
 from tests.integration.databases import PostgresServer, RedisServer, run_postgres, run_redis
 
@@ -50,3 +53,24 @@ def production(
         ) as service,
     ):
         yield Production(service, redis)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/folder/analyses.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    opened = Database(url, timeout_s=5)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> AnalysisStore:
+    return AnalysisStore(database)

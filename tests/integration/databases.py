@@ -14,9 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+import sqlalchemy as sa
+
+from api.store import tables
+from api.store.analyses import AnalysisFilter, AnalysisStore
+from api.store.database import Database
 from api.triton_server import bind
 
 USER = "voice_analytics"
+EVERYTHING = AnalysisFilter()
 
 
 def free_port() -> int:
@@ -142,3 +148,20 @@ def run_postgres(*, max_file_bytes: int | None = None) -> Iterator[PostgresServe
             server.kill()
     finally:
         shutil.rmtree(folder)
+
+
+async def ids(store: AnalysisStore, wanted: AnalysisFilter = EVERYTHING) -> list[str]:
+    """Of what is stored, newest first."""
+    return [item.id for item in (await store.list(wanted, limit=100)).items]
+
+
+async def rows(database: Database) -> dict[str, int]:
+    """How many rows each table holds."""
+
+    def count(connection: sa.Connection) -> dict[str, int]:
+        return {
+            table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+            for table in (tables.analyses, tables.segments, tables.speakers)
+        }
+
+    return await database.read(count)

@@ -23,9 +23,9 @@ from websockets.typing import Subprotocol
 from tests.conftest import SAMPLE, Service, run_service
 from tests.integration.audio_files import samples, wav
 from tests.integration.databases import PostgresServer, RedisServer, run_redis
+from tests.integration.live_stream import rest
 from tests.integration.test_analyze import refused
 from tests.integration.test_resilience import eventually, start_expecting_failure
-from tests.integration.test_stream import rest
 
 KEYS = {name: f"{name}-secret-0123456789" for name in "ann ben cem dot eva fay gus".split()}
 SPEECH = SAMPLE.read_bytes()

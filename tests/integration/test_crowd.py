@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from tests.conftest import SAMPLE, Service, run_service
 from tests.integration.audio_files import digits, samples, silence, wav
+from tests.integration.live_stream import total_of
 from tests.integration.test_analyze import refused
 from tests.integration.test_resilience import eventually, stubs
-from tests.integration.test_stream import total_of
 
 CLIENTS = 64
 SOAK_REQUESTS = int(os.environ.get("SOAK_REQUESTS", "160"))
