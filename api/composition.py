@@ -59,7 +59,7 @@ async def open_parts(
             if release.bundled:
                 log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
         executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
-        triton = TritonClient(triton_url, figures, serving.called)
+        triton = TritonClient(triton_url, figures, serving.called, serving.is_stable)
         stack.push_async_callback(triton.close)
         monitor = HealthMonitor(
             triton_url,

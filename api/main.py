@@ -45,6 +45,7 @@ from api.rollouts.opening import (
     prepare_repository,
 )
 from api.settings import PROJECT_ROOT, Settings, load_settings
+from api.shutdown import end_with_parent
 from api.store.database import Database
 from api.triton_server import bind
 from api.version import VERSION
@@ -85,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        end_with_parent()
         async with open_parts(settings, triton_url, figures) as parts:
             app.state.parts = parts
             try:

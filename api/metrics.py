@@ -211,6 +211,12 @@ class Metrics:
             ["model", "version"],
             registry=self.registry,
         )
+        self.model_calls_repeated = Counter(
+            "voice_analytics_model_calls_repeated",
+            "Calls that met a Triton that was away, waited and were made again",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
         self.model_weight = Gauge(
             "voice_analytics_model_weight",
             "Share of traffic that a version is to answer, in percent",
@@ -300,6 +306,10 @@ class Metrics:
 
     def asking(self, model: str, more: int) -> None:
         self.model_requests.labels(_named(model)).inc(more)
+
+    def asked_again(self, model: str, answered: bool) -> None:
+        outcome = "answered" if answered else "failed"
+        self.model_calls_repeated.labels(_named(model), outcome).inc()
 
     def rate_limited(self, caller: str, bound: str) -> None:
         self.limited.labels(caller, bound).inc()

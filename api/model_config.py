@@ -12,6 +12,7 @@ Every file is replaced in one step; Triton looks at them when it is told to load
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
@@ -90,7 +91,14 @@ def _as_text(serving: ServingFile) -> str:
 
 
 def set_versions(repository: Path, model: str, versions: Sequence[str]) -> bool:
-    """Let Triton load exactly these versions of a leaf; whether that is a change."""
+    """Let Triton load exactly these versions of a leaf; whether that is a change.
+
+    Their Python is compiled before Triton sees it. What a model's process compiles by itself it
+    writes into the version's folder, and Triton, who takes that for another release, would load
+    this version anew beside the next one.
+    """
+    for version in versions:
+        compileall.compile_dir(repository / model / version, maxlevels=0, quiet=2)
     path = repository / model / CONFIG
     before = path.read_text()
     policy = (

@@ -143,7 +143,8 @@ class Pipeline:
                 )
             except _OF_A_MODEL as error:
                 stable = self._serving.fallback(chosen)
-                if stable is None or not on_trial:
+                is_silent = on_trial or on_segments is None  # else words were told already
+                if stable is None or not is_silent:
                     raise
                 analysis = await self._instead(stable, asked, deadline, on_segments)
                 self._serving.failed(chosen, error)
@@ -237,7 +238,7 @@ class Pipeline:
             InvalidOption: too little is said in it, or by more than one person.
             ModelUnavailable, DeadlineExceeded, InferenceError: see `api.triton`.
         """
-        served = self._serving.choose(await self._run(samples_digest, waveform))
+        served = self._serving.stable  # voices of a version on trial are of no use afterwards
         heard = await self._hear_voice(waveform, served, deadline)
         if heard.speech_s < FEWEST_ENROLLED_S:
             raise InvalidOption(

@@ -1,9 +1,11 @@
-"""What has to know that the process is asked to end before its connections have ended."""
+"""The end of a process: who hears of it before connections end, and who ends with its parent."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -37,3 +39,21 @@ def shutdown_event() -> Iterator[asyncio.Event]:
         for number, handler in before.items():
             if signal.getsignal(number) is heard:
                 signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """Have this worker end as by SIGTERM when the process that started it is killed.
+
+    An orphan would go on taking requests, and carrying rollouts out, over a Triton that ends with
+    the next start of the service.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop, sentinel = asyncio.get_running_loop(), parent.sentinel
+
+    def orphaned() -> None:
+        loop.remove_reader(sentinel)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(sentinel, orphaned)

@@ -6,6 +6,8 @@ A failure is told apart by its gRPC status, never by its message's text:
     DEADLINE_EXCEEDED                              DeadlineExceeded
     everything else (UNAVAILABLE, NOT_FOUND,       ModelUnavailable
     INTERNAL: a dead python stub, a crash, …)
+
+A server that is away is waited for and asked again: see `api.restarts`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from api.errors import (
     UnusableRelease,
     VoiceAnalyticsError,
 )
+from api.restarts import IsWaitedFor, Restarts
 from api.tensors import ModelSpec, Tensors
 
 LOAD_TIMEOUT_S = 300.0
@@ -74,9 +77,15 @@ _CHANNEL = [
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_send_message_length", grpc_client.MAX_GRPC_MESSAGE_SIZE),
     ("grpc.max_receive_message_length", grpc_client.MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
 ]
 """A name that resolves to many servers (a headless service) is asked in turn. tritonclient drops
-its own defaults as soon as there are arguments, so the sizes are said again."""
+its own defaults as soon as there are arguments, so the sizes are said again. gRPC's own pauses, up
+to two minutes between two attempts to connect and 30 s between two looks at a name, are longer than
+a restart takes."""
 
 
 class TritonFigures(Protocol):
@@ -84,6 +93,10 @@ class TritonFigures(Protocol):
 
     def asking(self, model: str, more: int) -> None:
         """So many more requests of a model are under way."""
+        ...
+
+    def asked_again(self, model: str, answered: bool) -> None:
+        """A request that met a server that was away is over."""
         ...
 
 
@@ -98,13 +111,15 @@ class TritonClient:
         url: str,
         figures: TritonFigures | None = None,
         on_call: OnCall | None = None,
+        is_waited_for: IsWaitedFor = lambda model, version: False,
     ) -> None:
         """`on_call` hears of each call that came back: model, version, seconds, whether it was
-        answered."""
+        answered. `is_waited_for` says which versions are asked again after a restart."""
         self.url = url
         self._figures = figures
         self._client = grpc_aio.InferenceServerClient(url, channel_args=_CHANNEL)
         self._on_call = on_call
+        self._restarts = Restarts(self._is_ready, is_waited_for, self._asked_again)
 
     async def infer(
         self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float, version: str = ""
@@ -114,6 +129,17 @@ class TritonClient:
         Raises:
             ModelUnavailable, DeadlineExceeded, InvalidOption, InferenceError.
         """
+        deadline = time.monotonic() + timeout_s
+
+        async def ask() -> Tensors:
+            left_s = deadline - time.monotonic()
+            return await self._ask(spec, inputs, timeout_s=left_s, version=version)
+
+        return await self._restarts.ride_out(spec.name, version, deadline, ask)
+
+    async def _ask(
+        self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float, version: str
+    ) -> Tensors:
         started = time.perf_counter()
         answered = False
         try:
@@ -133,6 +159,16 @@ class TritonClient:
             if self._on_call is not None:
                 self._on_call(spec.name, version, time.perf_counter() - started, answered)
         return _decode(result, spec)
+
+    async def _is_ready(self, model: str, version: str) -> bool:
+        try:
+            return bool(await self._client.is_model_ready(model, version, client_timeout=2.0))
+        except InferenceServerException:
+            return False
+
+    def _asked_again(self, model: str, answered: bool) -> None:
+        if self._figures is not None:
+            self._figures.asked_again(model, answered)
 
     async def close(self) -> None:
         await self._client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,9 +17,13 @@ from api.triton_server import EmbeddedTriton
 
 log = structlog.get_logger(__name__)
 
+ALIVE_S = 0.2
+"""Between two looks whether the process is there at all; that costs nothing."""
+
 
 class Watchdog(threading.Thread):
-    """Looks at the server every `interval_s` seconds and repairs what it finds broken."""
+    """Looks at the models every `interval_s` seconds and repairs what it finds broken; a server
+    that died is noticed at once."""
 
     def __init__(self, server: EmbeddedTriton, repository: Path, interval_s: float) -> None:
         super().__init__(name="triton-watchdog", daemon=True)
@@ -34,24 +39,29 @@ class Watchdog(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while not self._stopped.wait(self._interval_s):
+        looked_at = time.monotonic()
+        while not self._stopped.wait(min(ALIVE_S, self._interval_s)):
             try:
-                self._look()
+                if not self._server.is_running:
+                    log.error("triton_died", action="restart")
+                    self._restart()
+                elif time.monotonic() - looked_at >= self._interval_s:
+                    self._look()
+                    looked_at = time.monotonic()
             except VoiceAnalyticsError as error:
                 log.error("triton_repair_failed", reason=error.message)
 
     def _look(self) -> None:
-        if not self._server.is_running:
-            log.error("triton_died", action="restart")
-            self._restart()
-            return
         with TritonControl(self._server.url) as control:
             check = self._probe.check(control, self._stable())
-            ill = [model for model, well in check.items() if not well]
-            for model in ill:
-                self._reload(control, model)
+            for model, is_well in check.items():
+                if not is_well and not self._reload(control, model):
+                    return  # the server is another one, or none
 
-    def _reload(self, control: TritonControl, model: str) -> None:
+    def _reload(self, control: TritonControl, model: str) -> bool:
+        """Bring one model back; False: only a restart could, or the server died meanwhile."""
+        if not self._server.is_running:
+            return False
         log.error("model_died", model=model, action="reload")
         try:
             set_versions(self._repository, model, [self._stable()[model]])
@@ -59,8 +69,9 @@ class Watchdog(threading.Thread):
         except VoiceAnalyticsError:
             log.error("model_reload_failed", model=model, action="restart")
             self._restart()
-        else:
-            log.info("model_recovered", model=model)
+            return False
+        log.info("model_recovered", model=model)
+        return True
 
     def _restart(self) -> None:
         """With the stable versions alone: what is on trial may be what the server died of."""

@@ -5,6 +5,9 @@ the same time: once quietly, once while versions change under them: a canary of 
 10 to 50 to 100 percent and is promoted, is rolled back, a Whisper that dies at its first request is
 tried on half of the traffic, and all API workers are replaced (SIGHUP).
 
+In a third run, reported by itself, tritonserver is killed (SIGKILL) and another time told to end
+(SIGTERM): whoever is in flight waits for its successor, which is longer than a percentile hides.
+
 Every recording is new, so nothing comes from the cache. The second version of `emotion` has its
 labels moved by one, so each answer shows which version it came from: an answer whose labels aren't
 those of the version that it names is wrong, and so is one whose text isn't that of the recording.
@@ -76,6 +79,12 @@ class Service:
     process: subprocess.Popen[bytes]
     url: str
     repository: Path
+
+    def triton_pid(self) -> int:
+        try:
+            return int((self.repository.parent / "triton" / "tritonserver.pid").read_text())
+        except (FileNotFoundError, ValueError):  # it is being replaced
+            return 0
 
     def rollout(self, model: str, body: dict[str, Any]) -> int:
         answer = httpx.post(f"{self.url}/models/{model}/rollouts", json=body, timeout=60)
@@ -256,11 +265,35 @@ def roll(service: Service, events: list[dict[str, Any]], step_s: float) -> None:
     happened("API workers are replaced")
 
 
+def restart(service: Service, events: list[dict[str, Any]], pause_s: float) -> None:
+    """End tritonserver twice under the callers; its successor is the service's own affair."""
+    began = time.monotonic()
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        time.sleep(pause_s)
+        pid = service.triton_pid()
+        os.kill(pid, how)
+        killed = time.monotonic()
+        _until(lambda pid=pid: service.triton_pid() != pid, 60)  # type: ignore[misc]
+        _until(lambda: _is_ready(service.url), 60)
+        events.append(
+            {
+                "at_s": round(killed - began, 1),
+                "event": f"tritonserver got {how.name}",
+                "health_ready_after_s": round(time.monotonic() - killed, 1),
+            }
+        )
+        print(events[-1], flush=True)
+    time.sleep(pause_s)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollouts", description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=90.0, help="least length of each run")
     parser.add_argument("--step-seconds", type=float, default=8.0, help="of the canary")
+    parser.add_argument(
+        "--restart-pause-seconds", type=float, default=8.0, help="before and after each restart"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     wanted = parser.parse_args(arguments)
@@ -278,6 +311,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         _until(lambda: _is_ready(service.url), 120)
         quiet, quiet_s = ask_for(service, wanted.clients, rolled_s, 2 * 10**7, lambda: None)
+        restarts: list[dict[str, Any]] = []
+        restarted, restarted_s = ask_for(
+            service,
+            wanted.clients,
+            0.0,
+            3 * 10**7,
+            lambda: restart(service, restarts, wanted.restart_pause_seconds),
+        )
     result = {
         "clients": wanted.clients,
         "cores": os.cpu_count(),
@@ -285,13 +326,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "quiet": quiet.summary(quiet_s),
         "rolled": rolled.summary(rolled_s),
         "events": events,
+        "restarted": restarted.summary(restarted_s),
+        "restarts": restarts,
     }
     p99 = [result[run]["p99_s"] for run in ("rolled", "quiet")]
     result["p99_ratio"] = round(p99[0] / p99[1], 3) if all(p99) else None
     print(json.dumps(result, indent=2))
     if wanted.output is not None:
         wanted.output.write_text(json.dumps(result, indent=2) + "\n")
-    return 1 if rolled.failed or rolled.wrong or quiet.failed or quiet.wrong else 0
+    return 1 if any(run.failed or run.wrong for run in (rolled, quiet, restarted)) else 0
 
 
 def _is_ready(url: str) -> bool:

@@ -7,6 +7,7 @@ steps may be repeated: nothing is remembered but in the database, the repository
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -66,6 +67,9 @@ class Controller:
         if state.revision != self._seen_at[0]:
             self._seen_at = (state.revision, time.monotonic())
         reports = await self._store.reports(REPORTS_WITHIN_S)
+        if not await self._is_well(state):
+            with contextlib.suppress(ModelUnavailable, UnusableRelease):  # gates are judged anyway
+                await self._have(_wanted(state))
         for rollout in state.active:
             try:
                 if rollout.status == "preparing":
@@ -78,13 +82,14 @@ class Controller:
             await self._retire(state, reports)
 
     async def repair(self) -> None:
-        """Load what should be loaded, after Triton was restarted by itself.
+        """Load what should be loaded, after a Triton was restarted or another one joined.
 
         Raises:
             StoreUnavailable, ModelUnavailable: as `tick`.
         """
-        state = await self._store.state()
-        wanted = _wanted(state)
+        await self._have(_wanted(await self._store.state()))
+
+    async def _have(self, wanted: Mapping[str, Sequence[str]]) -> None:
         for model in LEAVES:
             await asyncio.to_thread(self._loader.add, model, wanted[model])
         await asyncio.to_thread(self._loader.pin, wanted)
@@ -111,7 +116,7 @@ class Controller:
             both = {**wanted, model: [*wanted[model], version]}
             await asyncio.to_thread(self._loader.pin, both)
         except UnusableRelease as error:
-            if not await self._is_well(state, model):
+            if not await self._is_well(state):
                 raise ModelUnavailable("Triton is away or restarting") from error
             reason = error.message
             await self._rollouts.change(
@@ -154,7 +159,7 @@ class Controller:
             await asyncio.to_thread(self._loader.add, model, wanted[model])
             await asyncio.to_thread(self._loader.pin, wanted)
         except UnusableRelease as error:
-            if not await self._is_well(state, model):
+            if not await self._is_well(state):
                 raise ModelUnavailable("Triton is away or restarting") from error
             await self._rollouts.roll_back(rollout.id, gate, error.message)
             return False
@@ -181,8 +186,10 @@ class Controller:
             await self._store.settle(state.revision)
             log.info("rollouts_settled", versions={m: list(v) for m, v in wanted.items()})
 
-    async def _is_well(self, state: State, model: str) -> bool:
-        return await asyncio.to_thread(self._loader.is_ready, model, state.stable[model].version)
+    async def _is_well(self, state: State) -> bool:
+        """Whether every Triton has all that is stable."""
+        stable = {model: [s.version] for model, s in state.stable.items()}
+        return await asyncio.to_thread(self._loader.are_ready, stable)
 
     def _served(self, versions: Mapping[str, str]) -> ServedModels:
         return served_models(self._folder, versions)

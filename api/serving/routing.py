@@ -47,6 +47,12 @@ class Serving:
                 manifests[model] = trial.candidate
         return self._combination(manifests)
 
+    def is_stable(self, model: str, version: str) -> bool:
+        """Whether this is what answers everybody who isn't part of a trial: a leaf's version, or
+        the ensemble of such versions, which is named after them."""
+        versions = self.stable.versions
+        return versions.get(model) == version or model == self.stable.ensemble.name
+
     def fallback(self, served: ServedModels) -> ServedModels | None:
         """Who answers when these releases fail: the stable ones, unless these are they."""
         return self.stable if served.versions != self.stable.versions else None

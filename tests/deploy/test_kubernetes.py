@@ -143,3 +143,12 @@ def test_the_autoscalers_ask_for_a_rule_that_prometheus_records() -> None:
     for text in (keda, adapter):
         asked = set(re.findall(r"triton:[a-z_:0-9]+", text))
         assert asked and asked <= recorded
+
+
+def test_nvidias_python_writes_nothing_beside_a_version() -> None:
+    (triton,) = find(build(KUBERNETES / "overlays" / "gpu"), "Deployment", "triton")["spec"][
+        "template"
+    ]["spec"]["containers"]
+    mounts = {mount["name"]: mount for mount in triton["volumeMounts"]}
+    assert mounts["models"] == {"name": "models", "mountPath": "/models", "readOnly": True}
+    assert not mounts["data"].get("readOnly")

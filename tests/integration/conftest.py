@@ -12,6 +12,7 @@ from api.store.analyses import AnalysisStore
 from api.store.database import Database
 from tests.conftest import Service, run_service
 from tests.integration.databases import PostgresServer, RedisServer, run_postgres, run_redis
+from tests.rolling import Rolling
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +75,11 @@ async def database(url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def store(database: Database) -> AnalysisStore:
     return AnalysisStore(database)
+
+
+@pytest.fixture(scope="module")
+def rolling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rolling]:
+    """A service whose versions a module's tests roll out; each leaves version 1 behind."""
+    folder = tmp_path_factory.mktemp("rolling")
+    with run_service(folder, WORKERS="2", WATCHDOG_INTERVAL="2") as service:
+        yield Rolling(service)

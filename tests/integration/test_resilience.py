@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -69,20 +68,6 @@ def test_a_dead_stub_is_answered_at_once_and_brought_back(victim: Service, model
         assert int(answer.headers["retry-after"]) >= 1
     eventually(lambda: post(victim.url).status_code == 200, within_s=60)
     assert len(stubs(victim)) == 3
-
-
-def test_a_dead_server_is_answered_at_once_and_brought_back(victim: Service) -> None:
-    before = victim.triton_pid()
-    os.kill(before, signal.SIGKILL)
-    started = time.monotonic()
-    answer = post(victim.url)
-    assert time.monotonic() - started < 15
-    refused(answer, 503)
-    assert int(answer.headers["retry-after"]) >= 1
-    assert httpx.get(f"{victim.url}/health/live").status_code == 200
-    eventually(lambda: post(victim.url).status_code == 200, within_s=60)
-    eventually(lambda: httpx.get(f"{victim.url}/health/ready").status_code == 200, within_s=20)
-    assert victim.triton_pid() != before
 
 
 def test_a_caller_that_hangs_up_stops_its_work(victim: Service) -> None:

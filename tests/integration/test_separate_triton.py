@@ -23,11 +23,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def triton(data_dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def triton(data_dir: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The embedded Triton's process; what it watches ends with it."""
     process = subprocess.Popen(
         [sys.executable, "-c", "from api.main import triton; triton()"],
         cwd=PROJECT_ROOT,
-        env=environment(data_dir, TRITON_GRPC_PORT=str(port)),
+        env=environment(data_dir, TRITON_GRPC_PORT=str(port), **settings),
         start_new_session=True,
     )
     try:
