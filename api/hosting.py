@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from api.composition import open_database
+from api.orphans import end_orphans
 from api.repository import seed
 from api.rollouts.opening import (
     prepare_repository,
     stable_models,
 )
 from api.settings import Settings
-from api.triton_server import EmbeddedTriton, Ports
+from api.triton_server import EmbeddedTriton, Ports, shared_memory_prefix
 from api.watchdog import Watchdog
 
 
@@ -51,16 +53,19 @@ def embedded_triton(settings: Settings, repository: Path) -> Iterator[EmbeddedTr
     ports = Ports(
         settings.triton_http_port, settings.triton_grpc_port, settings.triton_metrics_port
     )
+    work_dir = settings.data_dir / "triton"
+    tidy = functools.partial(end_orphans, shared_memory_prefix(work_dir))
     server = EmbeddedTriton(
         repository,
-        settings.data_dir / "triton",
+        work_dir,
         ports,
         settings.triton_host,
         settings.otlp_endpoint,
     )
     try:
         server.start()
-        watchdog = Watchdog(server, repository, settings.watchdog_interval)
+        tidy()
+        watchdog = Watchdog(server, repository, settings.watchdog_interval, tidy)
         watchdog.start()
         try:
             yield server
@@ -68,6 +73,7 @@ def embedded_triton(settings: Settings, repository: Path) -> Iterator[EmbeddedTr
             watchdog.stop()
     finally:
         server.stop()
+        tidy()
 
 
 async def _stable_versions(settings: Settings, repository: Path) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -25,11 +25,18 @@ class Watchdog(threading.Thread):
     """Looks at the models every `interval_s` seconds and repairs what it finds broken; a server
     that died is noticed at once."""
 
-    def __init__(self, server: EmbeddedTriton, repository: Path, interval_s: float) -> None:
+    def __init__(
+        self,
+        server: EmbeddedTriton,
+        repository: Path,
+        interval_s: float,
+        after_restart: Callable[[], object],
+    ) -> None:
         super().__init__(name="triton-watchdog", daemon=True)
         self._server = server
         self._repository = repository
         self._interval_s = interval_s
+        self._after_restart = after_restart
         self._stopped = threading.Event()
         self._probe = Probe()
 
@@ -77,6 +84,7 @@ class Watchdog(threading.Thread):
         """With the stable versions alone: what is on trial may be what the server died of."""
         serve_only(self._repository, self._stable())
         self._server.restart()
+        self._after_restart()
 
     def _stable(self) -> Mapping[str, str]:
         return establish(self._repository).versions

@@ -70,6 +70,17 @@ def test_a_dead_stub_is_answered_at_once_and_brought_back(victim: Service, model
     assert len(stubs(victim)) == 3
 
 
+def test_a_dead_server_takes_its_models_along(victim: Service) -> None:
+    """One that waited for a lock it shared with the server waited for ever, with 170 MiB."""
+    (held,) = [s for s in stubs(victim) if "/whisper/" in " ".join(s.cmdline())]
+    before = victim.triton_pid()
+    held.suspend()  # as deaf as one that waits for the lock
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: not held.is_running() or held.status() == psutil.STATUS_ZOMBIE, within_s=60)
+    eventually(lambda: post(victim.url).status_code == 200, within_s=60)
+    assert len(stubs(victim)) == 3
+
+
 def test_a_caller_that_hangs_up_stops_its_work(victim: Service) -> None:
     """Engines go on decoding for nobody (faster-whisper#984)."""
     noise = np.random.default_rng(0).normal(0, 0.3, 16_000 * 290).astype(np.float32)
