@@ -59,6 +59,10 @@ WS_PING_S = 20.0
 """Pings keep proxies from closing a quiet connection. An unanswered one doesn't end it: while a
 flood holds the socket back, its answers can't be read. STREAM_IDLE_SECONDS finds the dead."""
 
+WORKER_SILENCE_S = 30
+"""A worker that doesn't answer its supervisor for this long is killed, with all that it has in
+hand. uvicorn's own 5 s are less than a machine at its limit makes a healthy one wait."""
+
 _CORS_REQUEST_HEADERS = (
     "Authorization X-API-Key X-Request-ID X-Request-Timeout Idempotency-Key Last-Event-ID".split()
 )
@@ -196,6 +200,7 @@ def serve(settings: Settings, *, workers: int = 1, reload: bool = False) -> None
             ws_ping_interval=WS_PING_S,
             ws_ping_timeout=None,
             timeout_graceful_shutdown=round(settings.request_timeout),
+            timeout_worker_healthcheck=WORKER_SILENCE_S,
         )
         log.info("serving", url=f"http://{settings.host}:{port}", workers=workers)
         server = uvicorn.Server(config)

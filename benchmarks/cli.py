@@ -11,6 +11,7 @@ import benchmarks.load.command
 import benchmarks.prepare
 import benchmarks.scaling.autoscale
 import benchmarks.scaling.record
+import benchmarks.soak.command
 import benchmarks.synthesis.command
 import benchmarks.table
 from benchmarks.errors import BenchmarkError, UsageError
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "measure speed under load", benchmarks.load.command),
         ("autoscale", "simulate the autoscaler on a load", benchmarks.scaling.autoscale),
         ("record", "play calls and record the load", benchmarks.scaling.record),
+        ("soak", "an hour of load while processes are killed", benchmarks.soak.command),
         ("prepare", "make Whisper weights for the speed runs", benchmarks.prepare),
         ("table", "write the README's table from the committed results", benchmarks.table),
     ):

@@ -31,7 +31,7 @@ import threading
 import time
 import wave
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,19 +122,23 @@ def recording(seed: int) -> bytes:
 
 
 @contextmanager
-def running(folder: Path, workers: int) -> Iterator[Service]:
+def running(
+    folder: Path, workers: int, settings: Mapping[str, str] | None = None
+) -> Iterator[Service]:
+    """The service of this checkout, all it writes in `folder`; a Ctrl-C here doesn't reach it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     free = {f"TRITON_{name}_PORT": "0" for name in ("HTTP", "GRPC", "METRICS")}
-    settings = {"DATA_DIR": str(folder), "PORT": str(port), "WORKERS": str(workers), **free}
+    own = {"DATA_DIR": str(folder), "PORT": str(port), "WORKERS": str(workers), **free}
     with open(folder / "service.log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "from api.main import start; start()"],
             cwd=ROOT,
-            env=os.environ | settings,
+            env=os.environ | own | dict(settings or {}),
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -1,0 +1,119 @@
+"""Memory, file descriptors and shared memory of the service, by what its processes do."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+SHARED: Final = Path("/dev/shm")
+_PREFIX: Final = re.compile(r"shm-region-prefix-name=(\S+)")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One process at one moment; `pss_bytes` shares out what several processes map."""
+
+    role: str
+    pid: int
+    pss_bytes: int
+    descriptors: int
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The whole service at one moment of the run."""
+
+    at_s: float
+    processes: tuple[Usage, ...]
+    regions: int
+    region_bytes: int
+
+    def pss_by_role(self) -> dict[str, int]:
+        return self._by_role(lambda usage: usage.pss_bytes)
+
+    def descriptors_by_role(self) -> dict[str, int]:
+        return self._by_role(lambda usage: usage.descriptors)
+
+    def _by_role(self, figure_of: Callable[[Usage], int]) -> dict[str, int]:
+        found: dict[str, int] = defaultdict(int)
+        for usage in self.processes:
+            found[usage.role] += figure_of(usage)
+        return dict(found)
+
+
+class Meter:
+    """Looks at a service from outside."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+        self._prefix = self._region_prefix()
+
+    def sample(self, at_s: float) -> Sample:
+        """One look at everything."""
+        usages = []
+        for role, process in self.roles():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                pss, times = process.memory_full_info().pss, process.cpu_times()
+                cpu_s = times.user + times.system
+                usages.append(Usage(role, process.pid, pss, process.num_fds(), cpu_s))
+        sizes = self.regions()
+        return Sample(at_s, tuple(usages), len(sizes), sum(sizes))
+
+    def roles(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Every process of the service, and what it does."""
+        yield "parent", self._root
+        for process in self._root.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                role = _role(process.cmdline())
+                if role is not None:
+                    yield role, process
+
+    def of_role(self, role: str) -> list[psutil.Process]:
+        """Processes whose role begins so, oldest first."""
+        found = [process for name, process in self.roles() if name.startswith(role)]
+        return sorted(found, key=lambda process: process.pid)
+
+    def regions(self) -> list[int]:
+        """Sizes of the server's regions of shared memory."""
+        sizes = []
+        for region in SHARED.glob(f"{self._prefix}*"):
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append(region.stat().st_blocks * 512)
+        return sizes
+
+    def _region_prefix(self) -> str:
+        for process in self.of_role("triton"):
+            found = _PREFIX.search(" ".join(process.cmdline()))
+            if found is not None:
+                return found[1]
+        raise LookupError("the service has no tritonserver of its own")
+
+
+def role_of(pid: int) -> str | None:
+    """What a process of the service does; None where it is gone, or is somebody else's by now."""
+    try:
+        return _role(psutil.Process(pid).cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+
+
+def _role(command: list[str]) -> str | None:
+    """What a process does; None for a zombie and for Python's own trackers."""
+    if not command:
+        return None
+    program = Path(command[0]).name
+    if program == "tritonserver":
+        return "triton"
+    if program == "triton_python_backend_stub":
+        return f"stub {Path(command[1]).parent.parent.name}"  # …/MODEL/VERSION/model.py
+    if "multiprocessing.spawn" in " ".join(command):
+        return "worker"
+    return None
