@@ -38,7 +38,7 @@ async def _stable(callers: Callers) -> str:
 
 
 async def _rollouts(callers: Callers) -> list[dict[str, Any]]:
-    """All of them, found first."""
+    """All of them, newest first."""
     answer = await callers.request("GET", "/models/emotion/rollouts")
     items: list[dict[str, Any]] = answer.json()["items"]
     return items
