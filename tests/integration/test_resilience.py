@@ -21,6 +21,7 @@ from api.settings import PROJECT_ROOT
 from api.triton_server import shared_memory_prefix
 from tests.conftest import SAMPLE, Service, environment, run_service
 from tests.integration.audio_files import wav
+from tests.integration.conftest import Production
 from tests.integration.test_analyze import refused
 
 
@@ -79,6 +80,24 @@ def test_a_dead_server_takes_its_models_along(victim: Service) -> None:
     eventually(lambda: not held.is_running() or held.status() == psutil.STATUS_ZOMBIE, within_s=60)
     eventually(lambda: post(victim.url).status_code == 200, within_s=60)
     assert len(stubs(victim)) == 3
+
+
+def test_a_worker_that_is_slow_to_move_is_not_taken_for_a_dead_one(production: Production) -> None:
+    """On a busy machine the supervisor killed healthy workers, and all that they had in hand."""
+    service = production.service
+    children = psutil.Process(service.process.pid).children()
+    workers = [c for c in children if "multiprocessing.spawn" in " ".join(c.cmdline())]
+    for worker in workers:
+        worker.suspend()
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(post(service.url)))
+    asking.start()
+    time.sleep(7)
+    for worker in workers:
+        worker.resume()
+    asking.join(60)
+    assert [answer.status_code for answer in answers] == [200]
+    assert all(worker.is_running() for worker in workers)
 
 
 def test_a_caller_that_hangs_up_stops_its_work(victim: Service) -> None:
