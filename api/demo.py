@@ -6,19 +6,20 @@ import argparse
 import contextlib
 import itertools
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from api.errors import ConfigurationError
-from api.settings import PROJECT_ROOT, load_settings
+from api.settings import PROJECT_ROOT, Settings, load_settings
 from api.triton_server import bind
 
 SAMPLE = PROJECT_ROOT / "samples" / "conversation.wav"
@@ -26,14 +27,16 @@ READY_TIMEOUT_S = 330.0
 
 
 @contextlib.contextmanager
-def service(port: int, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+def service(
+    port: int, log_file: Path, settings: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The service as a process of its own for the block; its log goes to a file."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "from api.main import start; start()"],
             cwd=PROJECT_ROOT,
-            env=os.environ | {"PORT": str(port), "WORKERS": "1"},
+            env=os.environ | dict(settings) | {"PORT": str(port), "WORKERS": "1"},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -63,14 +66,29 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str, log_file: Path)
     raise ConfigurationError(f"The service was not ready in time; its log is {log_file}")
 
 
-def analyse(url: str, recording: Path) -> dict[str, Any]:
+def own_key(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """A key for as long as the demo runs, where there are keys: those of API_KEYS may be hashes.
+
+    Returns:
+        What the service's environment needs for it, and a caller's header with it.
+    """
+    if settings.api_keys is None:
+        return {}, {}
+    secret = secrets.token_urlsafe(32)
+    known = settings.api_keys.get_secret_value()
+    return {"API_KEYS": f"{known},demo-{os.getpid()}:{secret}"}, {"X-API-Key": secret}
+
+
+def analyse(url: str, recording: Path, headers: Mapping[str, str]) -> dict[str, Any]:
     """POST a recording; the decoded answer.
 
     Raises:
         ConfigurationError: the service answered with an error.
     """
     with recording.open("rb") as file:
-        answer = httpx.post(f"{url}/audio/analyze", files={"file": file}, timeout=300)
+        answer = httpx.post(
+            f"{url}/audio/analyze", files={"file": file}, headers=dict(headers), timeout=300
+        )
     if answer.status_code != 200:
         raise ConfigurationError(f"The service answered {answer.status_code}: {answer.text}")
     content: dict[str, Any] = answer.json()
@@ -121,16 +139,19 @@ def run(once: bool) -> None:
     log_file = settings.data_dir / "service.log"
     print(f"Starting Triton and the API (log: {log_file}) …", flush=True)
     started = time.monotonic()
-    with service(port, log_file) as process:
+    environment, headers = own_key(settings)
+    with service(port, log_file, environment) as process:
         wait_until_ready(process, url, log_file)
         print(f"Ready after {time.monotonic() - started:.1f} s at {url}", flush=True)
         print(f"Analysing {SAMPLE.relative_to(PROJECT_ROOT)} …\n", flush=True)
-        print(show(analyse(url, SAMPLE)), flush=True)
+        print(show(analyse(url, SAMPLE, headers)), flush=True)
         if once:
             return
+        key = '-H "X-API-Key: $KEY" ' if headers else ""
         print(
             f"\nServing until Ctrl-C. The page: {url}   Documentation: {url}/docs\n"
-            f"Your own recording:  curl -F file=@recording.wav {url}/audio/analyze",
+            f"Your own recording:  curl {key}"
+            f"-F file=@recording.wav {url}/audio/analyze",
             flush=True,
         )
         process.wait()

@@ -75,7 +75,7 @@ _NONE = {404: "There is no job by that id"}
 async def create_job(
     request: Request,
     response: Response,
-    form: Annotated[JobForm, Form()],
+    form: Annotated[JobForm, Form(media_type="multipart/form-data")],
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=LONGEST_KEY)] = None,
 ) -> JobResponse:
     job = await app_state(request).jobs.accept(

@@ -16,12 +16,12 @@ from api.endpoints.rollout_shapes import (
     FiguresResponse,
     GatesBody,
     ModelList,
-    ModelResponse,
     RolloutBody,
     RolloutDetails,
     RolloutId,
     RolloutList,
     RolloutResponse,
+    ServedModelResponse,
     SideResponse,
     VersionResponse,
 )
@@ -66,7 +66,7 @@ async def list_models(request: Request) -> ModelList:
         ] or [release.checkpoint]
         rollout = active.get(model)
         items.append(
-            ModelResponse(
+            ServedModelResponse(
                 name=model,
                 version=serving.version,
                 checkpoint=checkpoint,

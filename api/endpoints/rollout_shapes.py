@@ -178,7 +178,7 @@ class VersionResponse(BaseModel):
     reason: str | None = Field(None, description="Why it can't be used")
 
 
-class ModelResponse(BaseModel):
+class ServedModelResponse(BaseModel):
     """A model: what serves, since when, and what could."""
 
     name: str
@@ -190,4 +190,4 @@ class ModelResponse(BaseModel):
 
 
 class ModelList(BaseModel):
-    items: list[ModelResponse]
+    items: list[ServedModelResponse]

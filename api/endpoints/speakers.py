@@ -124,7 +124,9 @@ _HEARING = {
 @router.post(
     "", status_code=201, summary="Enrol a voice", responses=_answers({**_HEARING, **_TAKEN})
 )
-async def enrol(request: Request, form: Annotated[EnrolForm, Form()]) -> SpeakerProfileResponse:
+async def enrol(
+    request: Request, form: Annotated[EnrolForm, Form(media_type="multipart/form-data")]
+) -> SpeakerProfileResponse:
     state = app_state(request)
     takes = await _hear(request, form.file)
     return _response(state, await state.profiles.create(form.name, takes))
@@ -153,7 +155,9 @@ async def get_speaker(request: Request, speaker_id: str) -> SpeakerProfileRespon
     responses=_answers({**_HEARING, **_NONE, 409: "The voice has too many takes"}),
 )
 async def add_takes(
-    request: Request, speaker_id: str, form: Annotated[TakesForm, Form()]
+    request: Request,
+    speaker_id: str,
+    form: Annotated[TakesForm, Form(media_type="multipart/form-data")],
 ) -> SpeakerProfileResponse:
     state = app_state(request)
     await state.profiles.get(speaker_id)

@@ -7,6 +7,8 @@ import contextlib
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.conftest import SAMPLE, Service, run_service
+from api.settings import PROJECT_ROOT
+from tests.conftest import SAMPLE, Service, environment, run_service
 from tests.integration.audio_files import samples, wav
 from tests.integration.databases import PostgresServer, RedisServer, run_redis
 from tests.integration.live_stream import rest
@@ -264,3 +267,17 @@ def test_a_start_that_is_refused_says_why_and_shows_no_secret(
     complaint = start_expecting_failure(tmp_path, PORT="0", **{name: value})
     assert name in complaint and PASSWORD not in complaint
     assert len(complaint.strip().splitlines()) == 1
+
+
+def test_the_demo_works_where_keys_are_asked_for(tmp_path: Path) -> None:
+    """It sent none and ended with 401; of a hashed key nobody could have known the secret."""
+    done = subprocess.run(
+        [sys.executable, "-m", "api.demo", "--once"],
+        cwd=PROJECT_ROOT,
+        env=environment(tmp_path, PORT="0", API_KEYS=f"ann:sha256:{'0' * 64}"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "SPEAKER_00" in done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from api.settings import PROJECT_ROOT
 from tests.conftest import environment
-from tests.integration.conftest import PostgresServer, RedisServer
+from tests.integration.databases import PostgresServer, RedisServer
 
 
 def test_nothing_is_lost_or_different_whatever_is_killed(
