@@ -15,6 +15,7 @@ inside the graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -91,8 +92,8 @@ class EncoderGraph(nn.Module):
         """
         encoder = self.encoder
         hidden = self.log_mel(audio).to(encoder.conv1.weight.dtype)
-        hidden = F.gelu(encoder.conv1(hidden))
-        hidden = F.gelu(encoder.conv2(hidden)).transpose(1, 2) + encoder.embed_positions.weight
+        hidden = _gelu(encoder.conv1(hidden))
+        hidden = _gelu(encoder.conv2(hidden)).transpose(1, 2) + encoder.embed_positions.weight
         for layer, packed in zip(encoder.layers, self.packed, strict=True):
             query, key, value = packed(_normalise(layer.self_attn_layer_norm, hidden)).chunk(3, -1)
             hidden = hidden + layer.self_attn.out_proj(self._attend(query, key, value))
@@ -242,8 +243,13 @@ def _normalise(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
 
 
 def _feed_forward(layer: nn.Module, hidden: Tensor) -> Tensor:
-    result: Tensor = layer.fc2(F.gelu(layer.fc1(_normalise(layer.final_layer_norm, hidden))))
+    result: Tensor = layer.fc2(_gelu(layer.fc1(_normalise(layer.final_layer_norm, hidden))))
     return result
+
+
+def _gelu(hidden: Tensor) -> Tensor:
+    """Exact GELU, in the order in which onnxruntime knows it and runs it as one operator."""
+    return (hidden * (torch.erf(hidden / math.sqrt(2)) + 1.0)) * 0.5
 
 
 def _packed_qkv(attention: nn.Module) -> nn.Linear:

@@ -2,10 +2,12 @@
 
 The encoder is quantised dynamically: its activations get one scale per run. That is harmless there,
 since a CPU encodes clip by clip. In the decoder it would let the rows of a batch change each
-other's tokens, so its weights and activations are quantised in blocks of a row, by onnxruntime's
-MatMulNBits: measured on whisper-base's decoder, a row's logits are bit for bit the same alone and
-in batches of up to 16, at 6.0, 13.7 and 25.3 ms per step of 1, 4 and 8 rows on one core, against
-15.2, 23.6 and 32.2 in float32 and 7.6, 15.8 and 22.4 quantised dynamically.
+other's tokens, so there every row has a scale of its own: it is divided by its largest number,
+quantised with a constant step, multiplied as integers, whose sums are exact in any order, and
+multiplied by that number again. A row's logits are bit for bit the same alone and in any batch.
+
+What is read most, the keys and values of cross-attention, is int8 too: see
+`whisper_int8_attention`. What stays float32 is in `KEPT_FLOAT32`.
 """
 
 from __future__ import annotations
@@ -21,20 +23,27 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from export.quiet import quiet
+from export.whisper_int8_attention import hand_over_int8, read_int8
 
-BLOCK: Final = 64
-"""Weights that share a scale. 32 is slower; at 128 onnxruntime takes another path from eight rows
-on, and a row's answer depends on its company again. Every Whisper's widths are multiples of it."""
+KEPT_FLOAT32: Final = (
+    "log-mel",
+    "convolutions",
+    "norms",
+    "activations between products",
+    "encoder self-attention",
+    "decoder self-attention and its cache",
+)
+"""What the int8 graphs compute in float32; the manifest says so."""
 
 _CONTRIB: Final = "com.microsoft"
 _ZERO_POINT: Final = 128
 _LARGEST: Final = 127
-_INT8_ACTIVATIONS: Final = 4
-"""MatMulNBits' `accuracy_level` for int8 products."""
+_SMALLEST_ROW: Final = 1e-12
+"""Added to a row's largest number, so that nothing is divided by zero."""
 
 
 def quantize_encoder(source: Path, target: Path, external_data: bool) -> None:
-    """Writes `source` with int8 weights, one scale per output channel."""
+    """Writes `source` with int8 weights, one scale per output channel, and int8 keys and values."""
     with quiet():
         quantize_dynamic(
             source,
@@ -48,10 +57,14 @@ def quantize_encoder(source: Path, target: Path, external_data: bool) -> None:
                 "MatMulConstBOnly": True,
             },
         )
+    model = onnx.load(target)
+    hand_over_int8(model)
+    _save(model, target, external_data)
 
 
 def quantize_decoder(source: Path, target: Path, external_data: bool) -> None:
-    """Writes `source` with its matrices in int8, products and token look-ups alike."""
+    """Writes `source` with its matrices in int8, products and token look-ups alike, and with
+    cross-attention over int8 keys and values."""
     model = onnx.load(source)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -63,47 +76,58 @@ def quantize_decoder(source: Path, target: Path, external_data: bool) -> None:
     nodes = [new for node in graph.node for new in _replaced(node, packed)]
     del graph.node[:]
     graph.node.extend(nodes)
-    known = [*graph.initializer, *(tensor for pack in packed.values() for tensor in pack.tensors)]
+    shared = [
+        numpy_helper.from_array(np.array(value), name)
+        for name, value in (
+            ("row_smallest", np.float32(_SMALLEST_ROW)),
+            ("row_step", np.float32(1 / _LARGEST)),
+            ("row_zero_point", np.uint8(_ZERO_POINT)),
+            ("row_axis", np.array([-1], np.int64)),
+        )
+    ]
+    known = [*graph.initializer, *shared, *(t for pack in packed.values() for t in pack.tensors)]
     wanted = {name for node in nodes for name in node.input}
     del graph.initializer[:]
     graph.initializer.extend(tensor for tensor in known if tensor.name in wanted)
     if all(opset.domain != _CONTRIB for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
-    onnx.save(model, target, save_as_external_data=external_data, location=f"{target.name}.data")
+    read_int8(model)
+    _save(model, target, external_data)
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """A matrix (outputs, inputs) in int8.
+    """A matrix in int8.
 
     Attributes:
-        tensors: bytes (outputs, blocks, BLOCK) around the zero point, float32 scales (outputs *
-            blocks,), and for look-ups the scales (outputs, blocks, 1) and the zero point.
+        tensors: int8 (inputs, outputs) and float32 scales (outputs,).
     """
 
-    outputs: int
     inputs: int
-    tensors: tuple[onnx.TensorProto, ...]
+    tensors: tuple[onnx.TensorProto, onnx.TensorProto]
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> tuple[str, str]:
         """The names of the tensors."""
-        return [tensor.name for tensor in self.tensors]
+        return self.tensors[0].name, self.tensors[1].name
+
+
+def _save(model: onnx.ModelProto, target: Path, external_data: bool) -> None:
+    onnx.save(model, target, save_as_external_data=external_data, location=f"{target.name}.data")
 
 
 def _weight(
     node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
 ) -> NDArray[np.float32] | None:
-    """The matrix (outputs, inputs) of a product that can be quantised, else None."""
+    """The matrix (inputs, outputs) of a product that can be quantised, else None."""
     if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants:
         return None
     matrix: NDArray[np.float32] = numpy_helper.to_array(constants[node.input[1]])
-    if node.op_type == "MatMul":
+    if node.op_type == "Gemm":
+        if len(node.input) > 2 or not _attribute(node, "transB"):
+            return None
         matrix = matrix.T
-    elif len(node.input) > 2 or not _attribute(node, "transB"):
-        return None
-    fits = matrix.ndim == 2 and matrix.shape[1] % BLOCK == 0
-    return np.ascontiguousarray(matrix) if fits else None
+    return matrix if matrix.ndim == 2 else None
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> int:
@@ -111,19 +135,16 @@ def _attribute(node: onnx.NodeProto, name: str) -> int:
 
 
 def _pack(name: str, weight: NDArray[np.float32]) -> _Packed:
-    outputs, inputs = weight.shape
-    blocks = weight.reshape(outputs, inputs // BLOCK, BLOCK)
-    scales = np.abs(blocks).max(axis=-1, keepdims=True).astype(np.float32) / _LARGEST
+    scales = np.abs(weight).max(axis=0).astype(np.float32) / _LARGEST
     scales[scales == 0] = 1.0
-    rounded = (np.round(blocks / scales) + _ZERO_POINT).astype(np.uint8)
-    arrays = {
-        "int8": rounded,
-        "scales": scales.reshape(-1),
-        "row_scales": scales,
-        "zero_point": np.float32(_ZERO_POINT),
-    }
-    tensors = (numpy_helper.from_array(array, f"{name}.{part}") for part, array in arrays.items())
-    return _Packed(outputs, inputs, tuple(tensors))
+    rounded = np.ascontiguousarray(np.round(weight / scales).astype(np.int8))
+    return _Packed(
+        weight.shape[0],
+        (
+            numpy_helper.from_array(rounded, f"{name}.int8"),
+            numpy_helper.from_array(scales, f"{name}.scales"),
+        ),
+    )
 
 
 def _replaced(node: onnx.NodeProto, packed: dict[str, _Packed]) -> list[onnx.NodeProto]:
@@ -131,37 +152,41 @@ def _replaced(node: onnx.NodeProto, packed: dict[str, _Packed]) -> list[onnx.Nod
     if node.op_type == "Gather" and node.input[0] in packed:
         return _look_up(node, packed[node.input[0]])
     if node.op_type in ("MatMul", "Gemm") and node.input[1] in packed:
-        return [_product(node, packed[node.input[1]])]
+        return _product(node, packed[node.input[1]])
     return [node]
 
 
-def _product(node: onnx.NodeProto, matrix: _Packed) -> onnx.NodeProto:
-    return helper.make_node(
-        "MatMulNBits",
-        [node.input[0], *matrix.names[:2]],
-        list(node.output),
-        name=node.name,
-        domain=_CONTRIB,
-        K=matrix.inputs,
-        N=matrix.outputs,
-        bits=8,
-        block_size=BLOCK,
-        accuracy_level=_INT8_ACTIVATIONS,
-    )
+def _product(node: onnx.NodeProto, matrix: _Packed) -> list[onnx.NodeProto]:
+    """A row at a time: (…, inputs) → (…, outputs)."""
+    source, name, make = node.input[0], node.name, helper.make_node
+    weight, scales = matrix.names
+    return [
+        make("Abs", [source], [f"{name}.size"]),
+        make("ReduceMax", [f"{name}.size", "row_axis"], [f"{name}.highest"], keepdims=1),
+        make("Add", [f"{name}.highest", "row_smallest"], [f"{name}.range"]),
+        make("Div", [source, f"{name}.range"], [f"{name}.unit"]),
+        make("QuantizeLinear", [f"{name}.unit", "row_step", "row_zero_point"], [f"{name}.bytes"]),
+        make(
+            "MatMulIntegerToFloat",
+            [f"{name}.bytes", weight, "row_step", scales, "row_zero_point"],
+            [f"{name}.product"],
+            domain=_CONTRIB,
+        ),
+        make("Mul", [f"{name}.product", f"{name}.range"], list(node.output)),
+    ]
 
 
 def _look_up(node: onnx.NodeProto, matrix: _Packed) -> list[onnx.NodeProto]:
-    """Rows of the matrix as float32: (clips, group, length) indices → (…, inputs)."""
-    data, _, row_scales, zero_point = matrix.names
-    indices, name = node.input[1], node.name
-    make = helper.make_node
-    shape = numpy_helper.from_array(np.array([0, 0, 0, matrix.inputs], np.int64))
+    """Rows of the transposed matrix as float32: (clips, group, length) indices → (…, inputs)."""
+    weight, scales = matrix.names
+    indices, name, make = node.input[1], node.name, helper.make_node
+    axis = numpy_helper.from_array(np.array([-1], np.int64))
     return [
-        make("Gather", [data, indices], [f"{name}.bytes"], axis=0),
-        make("Cast", [f"{name}.bytes"], [f"{name}.floats"], to=onnx.TensorProto.FLOAT),
-        make("Sub", [f"{name}.floats", zero_point], [f"{name}.centred"]),
-        make("Gather", [row_scales, indices], [f"{name}.scales"], axis=0),
-        make("Mul", [f"{name}.centred", f"{name}.scales"], [f"{name}.blocks"]),
-        make("Constant", [], [f"{name}.shape"], value=shape),
-        make("Reshape", [f"{name}.blocks", f"{name}.shape"], list(node.output)),
+        make("Gather", [weight, indices], [f"{name}.bytes"], axis=1),
+        make("Transpose", [f"{name}.bytes"], [f"{name}.rows"], perm=[1, 2, 3, 0]),
+        make("Cast", [f"{name}.rows"], [f"{name}.floats"], to=onnx.TensorProto.FLOAT),
+        make("Gather", [scales, indices], [f"{name}.steps"], axis=0),
+        make("Constant", [], [f"{name}.axis"], value=axis),
+        make("Unsqueeze", [f"{name}.steps", f"{name}.axis"], [f"{name}.scales"]),
+        make("Mul", [f"{name}.floats", f"{name}.scales"], list(node.output)),
     ]

@@ -7,10 +7,10 @@ same text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -116,27 +116,39 @@ class _Runner:
         self, audio: Floats, prompt: list[int], allowed: NDArray[np.bool_]
     ) -> tuple[_Reading, list[int]]:
         """Decodes `_STEPS` tokens, whether or not the text has ended."""
-        cross = self.encoder.run(None, {"audio": _padded(audio)[None]})
-        empty = np.zeros((1, 1, self.sizes.heads, 0, self.sizes.head_dim), self.dtype)
-        past = [empty] * (2 * self.sizes.decoder_layers)
-        tokens, fresh = [], prompt
-        logits, attention = [], []
+        names = [output.name for output in self.encoder.get_outputs()]
+        answers = self.encoder.run(None, {"audio": _padded(audio)[None]})
+        cross = dict(zip(names, answers, strict=True))
+        past, tokens, fresh = self._empty_cache(), [], prompt
+        logits: list[Floats] = []
         for _ in range(_STEPS):
-            feed = {
-                "tokens": np.array([[fresh]], np.int64),
-                "padding": np.zeros(1, np.int64),
-                "logit_positions": np.array([len(fresh) - 1], np.int64),
-                **dict(zip(layer_names("past", self.sizes), past, strict=True)),
-                **dict(zip(cross_names(self.sizes), cross, strict=True)),
-            }
-            step_logits, scores, *past = self.decoder.run(None, feed)
+            step_logits, _, *present = self._read(fresh, past, cross)
+            past = present[: len(past)]
             logits.append(step_logits[0, 0, 0])
-            attention.append(_softmax(scores[0, :, -1:]))
             fresh = [int(np.where(allowed, step_logits[0, 0, 0], -np.inf).argmax())]
             tokens += fresh
-        cross = [value[0].astype(np.float32) for value in cross]
-        reading = _Reading(cross, np.stack(logits), np.concatenate(attention, axis=1))
-        return reading, tokens
+        # Word times are read from all tokens in one pass, and so is what they are made of.
+        _, scores, *_ = self._read(prompt + tokens[:-1], self._empty_cache(), cross)
+        attention = _softmax(scores[0, :, len(prompt) - 1 :])
+        floats = [_floats(name, cross) for name in cross_names(self.sizes)]
+        return _Reading(floats, np.stack(logits), attention), tokens
+
+    def _read(
+        self, tokens: list[int], past: list[Floats], cross: Mapping[str, NDArray[Any]]
+    ) -> list[Floats]:
+        feed = {
+            "tokens": np.array([[tokens]], np.int64),
+            "padding": np.zeros(1, np.int64),
+            "logit_positions": np.array([len(tokens) - 1], np.int64),
+            **dict(zip(layer_names("past", self.sizes), past, strict=True)),
+            **cross,
+        }
+        answers: list[Floats] = self.decoder.run(None, feed)
+        return answers
+
+    def _empty_cache(self) -> list[Floats]:
+        empty = np.zeros((1, 1, self.sizes.heads, 0, self.sizes.head_dim), self.dtype)
+        return [empty] * (2 * self.sizes.decoder_layers)
 
 
 def _reference(
@@ -190,6 +202,18 @@ def _padded(audio: Floats) -> Floats:
     clip = np.zeros(CLIP_SAMPLES, np.float32)
     clip[: audio.size] = audio[:CLIP_SAMPLES]
     return clip
+
+
+def _floats(name: str, cross: Mapping[str, NDArray[Any]]) -> Floats:
+    """Keys (heads, head_dim, 1500) or values (heads, 1500, head_dim), whatever their precision."""
+    value = cross[name][0]
+    part, layer = name.removeprefix("cross_").split("_")
+    scales = cross.get(f"cross_{part}_scale_{layer}")
+    floats: Floats = value.astype(np.float32)
+    if scales is not None:
+        floats *= scales.reshape(value.shape[0], 1, value.shape[2])
+        floats = floats.transpose(0, 2, 1) if part == "key" else floats
+    return floats
 
 
 def _softmax(scores: Floats) -> Floats:

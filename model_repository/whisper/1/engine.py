@@ -23,6 +23,12 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 
+_KEPT = "kept_"
+"""Outputs of an int8 decoder that lie where the inputs of the rest of their name lie."""
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How to run the graphs.
@@ -47,7 +53,8 @@ class EncodedClips:
 
     Attributes:
         values: cross-attention keys and values, per layer (count, heads, head_dim, 1500) and
-            (count, heads, 1500, head_dim).
+            (count, heads, 1500, head_dim); in int8 both (count, heads, 1500, head_dim), and their
+            scales (count, 1, d_model).
         arrays: on a CPU the arrays that `values` stand on; empty on a GPU.
     """
 
@@ -68,7 +75,8 @@ class Pass:
     """One run of the decoder.
 
     logits: float32, (clips, group, positions, vocab), a copy of its own; alignment: (clips,
-    alignment heads, group * length, 1500), scores before the softmax.
+    alignment heads, group * length, 1500), scores before the softmax; of no clip where an int8
+    decoder reads one token for each.
     """
 
     logits: Floats
@@ -95,9 +103,10 @@ class Engine:
         self._cross_names = [output.name for output in self._encoder.get_outputs()]
         names = [tensor.name for tensor in self._decoder.get_inputs()]
         self._past_names = [name for name in names if name.startswith("past_")]
-        self._output_names = [output.name for output in self._decoder.get_outputs()]
-        half = self._decoder.get_inputs()[names.index("past_key_0")].type == "tensor(float16)"
-        self._dtype = np.float16 if half else np.float32
+        outputs = [output.name for output in self._decoder.get_outputs()]
+        self._kept = [name.removeprefix(_KEPT) for name in outputs if name.startswith(_KEPT)]
+        self._output_names = [name for name in outputs if not name.startswith(_KEPT)]
+        self._dtype = _DTYPES[self._decoder.get_inputs()[names.index("past_key_0")].type]
 
     def encode(self, clips: Sequence[Floats]) -> EncodedClips:
         """Encodes clips of up to 30 s, each float32, (num_samples,).
@@ -113,7 +122,7 @@ class Engine:
             binding.bind_cpu_input("audio", _padded([clip]))
             for name, answer in zip(self._cross_names, answers, strict=True):
                 own = answer[index : index + 1]
-                binding.bind_output(name, "cpu", 0, self._dtype, own.shape, own.ctypes.data)
+                binding.bind_output(name, "cpu", 0, own.dtype, own.shape, own.ctypes.data)
             self._encoder.run_with_iobinding(binding)
         return self._on_device(answers)
 
@@ -156,7 +165,31 @@ class Engine:
         padding: int64, (clips,), padding columns at the left of a clip's rows since the cache was
         empty.
         logit_positions: columns of `tokens` whose logits are wanted.
+
+        Int8 keys and values can be read by one row of each clip or by many rows of one clip.
         """
+        if not self._kept or tokens.shape[1:] == (1, 1) or len(tokens) == 1:
+            return self._decode(tokens, padding, logit_positions, cache, encoded)
+        one_by_one = [
+            self._decode(
+                tokens[clip : clip + 1],
+                padding[clip : clip + 1],
+                logit_positions,
+                self.keep(cache, [clip]),
+                self.select(encoded, [clip]),
+            )
+            for clip in range(len(tokens))
+        ]
+        return self._together(one_by_one)
+
+    def _decode(
+        self,
+        tokens: Integers,
+        padding: Integers,
+        logit_positions: Sequence[int],
+        cache: Cache,
+        encoded: EncodedClips,
+    ) -> Pass:
         binding = self._decoder.io_binding()
         binding.bind_cpu_input("tokens", np.ascontiguousarray(tokens))
         binding.bind_cpu_input("padding", np.ascontiguousarray(padding))
@@ -168,9 +201,21 @@ class Engine:
         for name in self._output_names:
             device = "cpu" if name == "logits" else self._device
             binding.bind_output(name, device, 0 if device == "cpu" else self._device_id)
+        for name, value in zip(self._cross_names, encoded.values, strict=True):
+            if name in self._kept:
+                binding.bind_ortvalue_output(f"{_KEPT}{name}", value)
         self._decoder.run_with_iobinding(binding)
-        logits, alignment, *present = binding.get_outputs()
+        logits, alignment, *present = binding.get_outputs()[: len(self._output_names)]
         return Pass(np.array(logits.numpy()), alignment, Cache(tuple(present)))
+
+    def _together(self, passes: Sequence[Pass]) -> Pass:
+        """The passes of several clips as one of them all."""
+        logits = np.concatenate([one.logits for one in passes])
+        alignment = np.concatenate([one.alignment.numpy() for one in passes])
+        caches = zip(*(one.cache.values for one in passes), strict=True)
+        joined = [np.concatenate([value.numpy() for value in values]) for values in caches]
+        cache = Cache(tuple(self._to_device(value) for value in joined))
+        return Pass(logits, self._to_device(alignment), cache)
 
     def _encode_on_device(self, clips: Sequence[Floats]) -> Sequence[OrtValue]:
         binding = self._encoder.io_binding()
@@ -182,8 +227,10 @@ class Engine:
         return outputs
 
     def _empty_answers(self, count: int) -> list[NDArray[Any]]:
-        shapes = [tensor.shape[1:] for tensor in self._encoder.get_outputs()]
-        return [np.empty((count, *shape), self._dtype) for shape in shapes]
+        return [
+            np.empty((count, *tensor.shape[1:]), _DTYPES[tensor.type])
+            for tensor in self._encoder.get_outputs()
+        ]
 
     def _on_device(self, arrays: Sequence[NDArray[Any]]) -> EncodedClips:
         values = tuple(self._to_device(array) for array in arrays)
