@@ -68,9 +68,9 @@ class _Rewriting:
         )
         return names[0]
 
-    def constant(self, name: str, value: NDArray[Any]) -> str:
+    def constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
         """Adds a constant; returns its name."""
-        self.graph.initializer.append(numpy_helper.from_array(value, name))
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def finish(self) -> None:
@@ -98,6 +98,8 @@ def hand_over_int8(model: onnx.ModelProto) -> None:
     work.constant("int8_largest", np.float32(_LARGEST))
     work.constant("int8_tiny", np.float32(_TINY))
     work.constant("int8_positions", np.array([0, 1], np.int64))
+    work.constant("int8_one", np.float32(1))
+    work.constant("int8_zero", np.int8(0))
     scales: list[onnx.ValueInfoProto] = []
     for output in list(graph.output):
         transpose = work.writers[output.name]
@@ -108,7 +110,7 @@ def hand_over_int8(model: onnx.ModelProto) -> None:
             "cross_value", "cross_value_scale"
         )
         work.dropped += [transpose, reshape]
-        _quantize_channels(work, channels, output.name, scale, heads * head_dim)
+        _quantize_channels(work, channels, output.name, scale)
         shape = np.array([1, _POSITIONS, heads, head_dim], np.int64)
         split = work.add(
             "Reshape",
@@ -157,16 +159,15 @@ def read_int8(model: onnx.ModelProto) -> None:
     work.finish()
 
 
-def _quantize_channels(work: _Rewriting, source: str, name: str, scale: str, width: int) -> None:
+def _quantize_channels(work: _Rewriting, source: str, name: str, scale: str) -> None:
     """float32 (1, 1500, width) → `name`.int8 and its scale (1, 1, width)."""
     size = work.add("Abs", [source], f"{name}.size")
     highest = work.add("ReduceMax", [size, "int8_positions"], f"{name}.highest", keepdims=1)
     step = work.add("Div", [highest, "int8_largest"], f"{name}.step")
     work.add("Max", [step, "int8_tiny"], scale)
-    flat = work.constant(f"{name}.flat", np.array([width], np.int64))
-    steps = work.add("Reshape", [scale, flat], f"{name}.steps")
-    zero = work.constant(f"{name}.zero", np.zeros(width, np.int8))
-    work.add("QuantizeLinear", [source, steps, zero], f"{name}.int8", axis=2)
+    # With a scale for each channel QuantizeLinear takes a quarter of the encoder's time.
+    steps = work.add("Div", [source, scale], f"{name}.steps")
+    work.add("QuantizeLinear", [steps, "int8_one", "int8_zero"], f"{name}.int8")
 
 
 def _shared_inputs(work: _Rewriting, width: int) -> None:

@@ -147,7 +147,8 @@ class _Runner:
         return answers
 
     def _empty_cache(self) -> list[Floats]:
-        empty = np.zeros((1, 1, self.sizes.heads, 0, self.sizes.head_dim), self.dtype)
+        shape = (1, 1, self.sizes.heads, 0, self.sizes.head_dim)
+        empty: Floats = np.zeros(shape, self.dtype)
         return [empty] * (2 * self.sizes.decoder_layers)
 
 

@@ -194,3 +194,15 @@ def test_a_prefix_is_known_and_not_said_again(model: transcriber.Transcriber) ->
     assert [word["word"] for word in words] == [word["word"] for word in rest] != []
     for here, there in zip(words, rest, strict=True):
         assert here["start"] == pytest.approx(there["start"], abs=0.1)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_clips_encoded_side_by_side_are_as_alone(count: int) -> None:
+    """Two threads take a clip each; the odd one out takes both."""
+    facts = generation.Generation.read(RELEASE / "generation.json")
+    two = engine.Engine(RELEASE, facts.sizes, engine.EngineSettings(intra_op_threads=2))
+    together = two.encode(SAMPLES[:count])
+    for index in range(count):
+        alone = two.encode([SAMPLES[index]])
+        for whole, own in zip(together.arrays, alone.arrays, strict=True):
+            np.testing.assert_array_equal(whole[index], own[0])

@@ -7,6 +7,7 @@ step. On a CPU a clip's part of the encoder's answer is a view, never a copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -92,10 +93,16 @@ class Engine:
         self.on_cpu = settings.provider == "cpu"
         self._device = "cpu" if self.on_cpu else "cuda"
         self._device_id = settings.device_id
-        options = _session_options(settings)
+        self._threads = settings.intra_op_threads
+        options = _session_options(self._threads)
         self._encoder = InferenceSession(
             str(folder / "encoder.onnx"), options, _providers(settings)
         )
+        self._single_encoder = self._encoder
+        if self.on_cpu and self._threads > 1:
+            self._single_encoder = InferenceSession(
+                str(folder / "encoder.onnx"), _session_options(1), _providers(settings)
+            )
         decoder_provider: Provider = "cpu" if self.on_cpu else "cuda"
         self._decoder = InferenceSession(
             str(folder / "decoder.onnx"), options, _providers(settings, decoder_provider)
@@ -111,19 +118,20 @@ class Engine:
     def encode(self, clips: Sequence[Floats]) -> EncodedClips:
         """Encodes clips of up to 30 s, each float32, (num_samples,).
 
-        A CPU encodes them one by one, which costs nothing, the sequences being long, and makes a
-        clip's numbers independent of its neighbours; a GPU encodes them together.
+        On a CPU no clip's numbers depend on its neighbours. There two clips on one thread each are
+        done sooner than one after the other on two: a thread waits for nobody between operators.
+        A GPU encodes them together.
         """
         if not self.on_cpu:
             return EncodedClips(tuple(self._encode_on_device(clips)), len(clips))
         answers = self._empty_answers(len(clips))
-        for index, clip in enumerate(clips):
-            binding = self._encoder.io_binding()
-            binding.bind_cpu_input("audio", _padded([clip]))
-            for name, answer in zip(self._cross_names, answers, strict=True):
-                own = answer[index : index + 1]
-                binding.bind_output(name, "cpu", 0, own.dtype, own.shape, own.ctypes.data)
-            self._encoder.run_with_iobinding(binding)
+        parts = [[answer[i : i + 1] for answer in answers] for i in range(len(clips))]
+        side_by_side = len(clips) - len(clips) % self._threads
+        sessions = [self._single_encoder] * side_by_side
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(self._encode_into, sessions, clips, parts))
+        for clip, own in zip(clips[side_by_side:], parts[side_by_side:], strict=True):
+            self._encode_into(self._encoder, clip, own)
         return self._on_device(answers)
 
     def select(self, encoded: EncodedClips, rows: Sequence[int]) -> EncodedClips:
@@ -217,6 +225,16 @@ class Engine:
         cache = Cache(tuple(self._to_device(value) for value in joined))
         return Pass(logits, self._to_device(alignment), cache)
 
+    def _encode_into(
+        self, session: InferenceSession, clip: Floats, answers: Sequence[NDArray[Any]]
+    ) -> None:
+        """Encodes a clip on the CPU; its part of each answer is written where it belongs."""
+        binding = session.io_binding()
+        binding.bind_cpu_input("audio", _padded([clip]))
+        for name, own in zip(self._cross_names, answers, strict=True):
+            binding.bind_output(name, "cpu", 0, own.dtype, own.shape, own.ctypes.data)
+        session.run_with_iobinding(binding)
+
     def _encode_on_device(self, clips: Sequence[Floats]) -> Sequence[OrtValue]:
         binding = self._encoder.io_binding()
         binding.bind_cpu_input("audio", _padded(clips))
@@ -240,9 +258,9 @@ class Engine:
         return OrtValue.ortvalue_from_numpy(array, self._device, self._device_id)
 
 
-def _session_options(settings: EngineSettings) -> onnxruntime.SessionOptions:
+def _session_options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = settings.intra_op_threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Idle threads that spin take the cores that the other models need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
