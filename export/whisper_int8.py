@@ -113,7 +113,9 @@ class _Packed:
 
 
 def _save(model: onnx.ModelProto, target: Path, external_data: bool) -> None:
-    onnx.save(model, target, save_as_external_data=external_data, location=f"{target.name}.data")
+    weights = target.with_name(f"{target.name}.data")
+    weights.unlink(missing_ok=True)  # onnx would write behind what is there
+    onnx.save(model, target, save_as_external_data=external_data, location=weights.name)
 
 
 def _weight(
