@@ -42,7 +42,7 @@ from api.types import (
     Waveform,
     unheard,
 )
-from api.vad import VAD_RELEASE, VadSettings, VoiceActivityDetector
+from api.vad import VAD_RELEASE, VadSettings, VoiceActivityDetector, padded, trimmed
 
 T = TypeVar("T")
 
@@ -53,6 +53,14 @@ the recording's times, but no speaker and no emotion yet."""
 
 FEWEST_ENROLLED_S = 3.0
 """With less speech a voice isn't enrolled; `api.services.known_speakers` has the errors at 3 s."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Where speech lies: `regions` with some room for the models, `talk` without for counting."""
+
+    regions: Sequence[Region]
+    talk: Sequence[Region]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +191,8 @@ class Pipeline:
         waveform, options = asked.waveform, asked.options
         timings = dict(asked.timings_ms)
         kept = self._kept(asked.digest, served, deadline, timings, asked.on_progress)
-        regions = await self._find_speech(kept, waveform, options)
+        speech = await self._find_speech(kept, waveform, options)
+        regions = speech.regions
         cut = await self._run(lambda: chunks(waveform, regions, max_s=served.chunk_s))
         branches = Branches(self._triton, served, kept, deadline, witness)
 
@@ -193,7 +202,7 @@ class Pipeline:
 
         transcripts, spoken, heard, sound = await together(
             branches.transcribe(cut, options, on_transcript),
-            self._diarize(branches, waveform, regions, options, asked.references),
+            self._diarize(branches, waveform, speech, options, asked.references),
             self._hear_emotions(branches, waveform, regions, options),
             self._run(lambda: measure(waveform.blocks())),
         )
@@ -219,17 +228,18 @@ class Pipeline:
 
     async def _find_speech(
         self, kept: Kept, waveform: Waveform, options: AnalysisOptions
-    ) -> Sequence[Region]:
+    ) -> Speech:
         settings: VadSettings = self._detector.settings.tuned(
             onset=options.speech_threshold,
             min_silence_s=options.min_silence_s,
             pad_start_s=options.pad_start_s,
         )
-        return await kept.get(
+        detected = await kept.get(
             stages.VAD,
             astuple(settings),
             lambda: self._run(self._detector.detect, waveform, settings, kept.on_progress),
         )
+        return Speech(padded(detected, waveform.duration_s, settings), trimmed(detected))
 
     async def hear_voice(self, waveform: Waveform, *, deadline: float) -> SpeakerTake:
         """Hear a recording in which one person speaks, to know the voice again later.
@@ -271,7 +281,7 @@ class Pipeline:
     ) -> HeardVoice:
         digest = await self._run(samples_digest, waveform)
         kept = self._kept(digest, served, deadline, {})
-        regions = await self._find_speech(kept, waveform, AnalysisOptions())
+        regions = (await self._find_speech(kept, waveform, AnalysisOptions())).regions
         windows = diarization.windows(waveform, regions)
         if not windows:
             return HeardVoice(0.0, np.empty((0, 0), np.float32))
@@ -294,7 +304,7 @@ class Pipeline:
         self,
         branches: Branches,
         waveform: Waveform,
-        regions: Sequence[Region],
+        speech: Speech,
         options: AnalysisOptions,
         references: Sequence[VoiceReference],
     ) -> Spoken:
@@ -308,7 +318,7 @@ class Pipeline:
         known += [voice for voice in usable(profiles, fingerprint) if voice.name not in given]
         if not options.diarize:
             return Spoken(known_voices=len(known))
-        windows = await self._run(diarization.windows, waveform, regions)
+        windows = await self._run(diarization.windows, waveform, speech.regions)
         if not windows:
             return Spoken(known_voices=len(known))
         embeddings = await branches.embed(windows)
@@ -324,7 +334,7 @@ class Pipeline:
             track = VoiceTrack.of(windows, embeddings, labels)
             people = recognise(track, known, served.same_speaker_cosine)
             turns, track = diarization.name_speakers(
-                diarization.turns(windows, track, regions),
+                diarization.turns(windows, track, speech.regions, speech.talk),
                 track,
                 {speaker: who.name for speaker, who in people.items()},
             )

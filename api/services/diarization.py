@@ -33,10 +33,12 @@ _FRAME_S = 0.01
 _MIN_TURN_S = 0.5  # shorter than any answer; what is left over of a window's blur
 
 # People take turns in pauses, and windows know a border to about a quarter of their hop at best: a
-# border moves to the quietest moment nearby, a moment this far away having to be 10 dB quieter.
+# border moves to the quietest quarter of a second nearby, one this far away having to be 10 dB
+# quieter. In 50 ms a pause between two words is as quiet as one between two people: one border in
+# twenty then went to a word's, by 0.3 s, in clean conversations.
 _SNAP_S = 0.5
 _SNAP_DB = 10.0
-_LEVEL_FRAMES = 5
+_LEVEL_FRAMES = 25
 
 
 def windows(waveform: Waveform, regions: Sequence[Region]) -> list[Window]:
@@ -49,17 +51,24 @@ def windows(waveform: Waveform, regions: Sequence[Region]) -> list[Window]:
     return cover(waveform, regions, window_s=WINDOW_S, hop_s=HOP_S)
 
 
-def turns(cut: Sequence[Window], track: VoiceTrack, regions: Sequence[Region]) -> list[Turn]:
+def turns(
+    cut: Sequence[Window],
+    track: VoiceTrack,
+    regions: Sequence[Region],
+    talk: Sequence[Region],
+) -> list[Turn]:
     """Draw the speakers' turns inside the speech regions, frame by frame.
 
     Each frame of 10 ms goes to the speaker who is likeliest there, turns below 0.5 s are given to
     their neighbours, and borders within speech move to the quietest moment within 0.5 s. Nobody
-    overlaps, and the regions are covered completely.
+    overlaps, and the talk is covered completely; pauses below 0.3 s between two stretches of one
+    speaker are part of the turn, as in NIST's evaluations.
 
     Args:
         cut: what :func:`windows` returned for these regions.
         track: who is heard in them.
         regions: the same regions.
+        talk: the speech itself, which the regions may hold with some room around it; in order.
 
     Returns:
         Turns in order of time, each with its speaker's mean probability.
@@ -72,8 +81,9 @@ def turns(cut: Sequence[Window], track: VoiceTrack, regions: Sequence[Region]) -
             continue
         runs = _draw(block, track)
         runs = _at_pauses(runs, cut[inside], centres[inside])
-        drawn += [clip for run in runs for clip in _clip(run, regions)]
-    return [_turn(start, end, track.names[who], track) for start, end, who in drawn]
+        drawn += [clip for run in runs for clip in _clip(run, talk)]
+    whole = _over_pauses(drawn)
+    return [_turn(start, end, track.names[who], track) for start, end, who in whole]
 
 
 def name_speakers(
@@ -134,7 +144,7 @@ def diarize(
         same_speaker_cosine=same_speaker_cosine,
     )
     track = VoiceTrack.of(cut, embeddings, labels)
-    return name_speakers(turns(cut, track, regions), track, {})[0]
+    return name_speakers(turns(cut, track, regions, regions), track, {})[0]
 
 
 def _draw(block: Region, track: VoiceTrack) -> list[tuple[float, float, int]]:
@@ -204,14 +214,22 @@ def _without_short_runs(
     return np.repeat(owners, lengths)
 
 
-def _clip(
-    run: tuple[float, float, int], regions: Sequence[Region]
-) -> list[tuple[float, float, int]]:
-    """The parts of a run that lie inside the regions."""
+def _over_pauses(drawn: Sequence[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
+    """Join a speaker's stretches where a pause lies between them and nobody else."""
+    joined: list[tuple[float, float, int]] = []
+    for start, end, label in drawn:
+        if joined and joined[-1][2] == label and start - joined[-1][1] < MERGE_GAP_S:
+            start = joined.pop()[0]
+        joined.append((start, end, label))
+    return joined
+
+
+def _clip(run: tuple[float, float, int], talk: Sequence[Region]) -> list[tuple[float, float, int]]:
+    """The parts of a run in which there is talk."""
     start, end, label = run
-    first = bisect_left(regions, start, key=lambda region: region.end)
+    first = bisect_left(talk, start, key=lambda region: region.end)
     parts = []
-    for region in regions[first:]:
+    for region in talk[first:]:
         if region.start >= end:
             break
         if min(end, region.end) > max(start, region.start):

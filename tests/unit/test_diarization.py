@@ -18,7 +18,7 @@ from api.services.diarization import (
     windows,
 )
 from api.services.voice_track import VoiceTrack
-from api.services.windows import Window
+from api.services.windows import MERGE_GAP_S, Window, merge
 from api.types import SAMPLE_RATE_HZ, Region, Waveform
 
 
@@ -81,7 +81,7 @@ class TestTurns:
     def test_a_change_of_speaker_is_drawn_between_the_windows(self) -> None:
         region = Region(0.5, 8.0)
         cut = windows(Waveform(np.zeros(9 * SAMPLE_RATE_HZ, np.float32)), [region])
-        found = turns(cut, track(cut, [0] * 5 + [1] * 4), [region])
+        found = turns(cut, track(cut, [0] * 5 + [1] * 4), [region], [region])
         assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01"]
         assert found[0].start == 0.5
         assert found[0].end == found[1].start == pytest.approx(4.625, abs=0.02)
@@ -91,7 +91,7 @@ class TestTurns:
         regions = [Region(0, 2), Region(3, 5), Region(6, 8)]
         cut = windows(Waveform(np.zeros(8 * SAMPLE_RATE_HZ, np.float32)), regions)
         heard = track(cut, [2, 2, 1, 1, 2, 2])
-        drawn = turns(cut, heard, regions)
+        drawn = turns(cut, heard, regions, regions)
         found, named = name_speakers(drawn, heard, {})
         assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01", "SPEAKER_00"]
         assert named.names == ("SPEAKER_02", "SPEAKER_01", "SPEAKER_00")
@@ -106,7 +106,7 @@ class TestTurns:
         silence = Waveform(np.zeros(48_000, np.float32))
         cut = [Window(a, a + 1.5, WINDOW_SAMPLES, silence) for a in (0.0, 0.75, 1.5)]
         near_both = np.array([[1, 0, 0.9], [0, 0, 1], [0, 1, 0.9]], dtype=np.float32)
-        found = turns(cut, VoiceTrack.of(cut, near_both, np.array([0, 2, 1])), [region])
+        found = turns(cut, VoiceTrack.of(cut, near_both, np.array([0, 2, 1])), [region], [region])
         assert all(turn.duration_s >= 0.5 for turn in found)
 
     def test_a_border_moves_to_the_pause_beside_it(self) -> None:
@@ -114,7 +114,7 @@ class TestTurns:
         pause_s = 4.6
         samples[int(4.5 * SAMPLE_RATE_HZ) : int(4.7 * SAMPLE_RATE_HZ)] *= 0.01
         cut = windows(Waveform(samples), [Region(0.0, 8.0)])
-        found = turns(cut, track(cut, [0] * 6 + [1] * 4), [Region(0.0, 8.0)])
+        found = turns(cut, track(cut, [0] * 6 + [1] * 4), [Region(0.0, 8.0)], [Region(0.0, 8.0)])
         assert len(found) == 2
         assert abs(found[0].end - pause_s) < 0.1
 
@@ -137,14 +137,31 @@ class TestTurns:
         labels = rng.integers(0, 3, len(cut))
         labels = np.unique(labels, return_inverse=True)[1]
         embeddings = (np.eye(4)[labels] + 0.5 * rng.standard_normal((len(cut), 4))).astype("f")
-        found = turns(cut, VoiceTrack.of(cut, embeddings, labels), regions)
+        found = turns(cut, VoiceTrack.of(cut, embeddings, labels), regions, regions)
         assert all(a.end <= b.start + 1e-9 for a, b in pairwise(found))
+        blocks = merge(regions, MERGE_GAP_S)
         assert all(
-            any(r.start - 1e-9 <= turn.start < turn.end <= r.end + 1e-9 for r in regions)
+            any(b.start - 1e-9 <= turn.start < turn.end <= b.end + 1e-9 for b in blocks)
             for turn in found
         )
         spoken = sum(turn.duration_s for turn in found)
-        assert spoken == pytest.approx(sum(region.duration_s for region in regions))
+        covered = sum(
+            max(0.0, min(turn.end, region.end) - max(turn.start, region.start))
+            for turn in found
+            for region in regions
+        )
+        assert covered == pytest.approx(sum(region.duration_s for region in regions))
+        assert covered - 1e-9 <= spoken <= sum(block.duration_s for block in blocks) + 1e-9
+
+    def test_the_room_around_speech_is_no_talk_but_a_breath_within_a_turn_is(self) -> None:
+        """Padding made every turn 0.16 s too long, and every change of speaker an overlap less."""
+        regions = [Region(0.9, 4.0), Region(4.1, 8.06)]
+        talk = [Region(1.0, 2.0), Region(2.25, 3.94), Region(4.2, 5.5), Region(5.9, 8.0)]
+        cut = windows(Waveform(np.zeros(9 * SAMPLE_RATE_HZ, np.float32)), regions)
+        labels = [0 if window.centre_s < 4 else 1 for window in cut]
+        found = turns(cut, track(cut, labels), regions, talk)
+        assert [(turn.start, turn.end) for turn in found] == [(1.0, 3.94), (4.2, 5.5), (5.9, 8.0)]
+        assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01", "SPEAKER_01"]
 
 
 class TestDiarize:

@@ -25,7 +25,7 @@ from api.sample_file import SampleCollector, SampleFile
 from api.services.windows import cover
 from api.settings import PROJECT_ROOT
 from api.types import SAMPLE_RATE_HZ, Region, Waveform
-from api.vad import VoiceActivityDetector
+from api.vad import VoiceActivityDetector, padded
 from tests.integration.audio_files import digits
 from tests.waveforms import all_of
 
@@ -63,7 +63,7 @@ def test_what_is_found_in_a_recording_does_not_depend_on_where_it_lies(
     detector = VoiceActivityDetector()
     regions, digests, joined, windows = ([], [], [], [])
     for waveform in both:
-        regions.append(detector.detect(waveform))
+        regions.append(padded(detector.detect(waveform), waveform.duration_s))
         digests.append(samples_digest(waveform))
         joined.append([c.samples for c in chunks(waveform, regions[-1], max_s=5)])
         windows.append([w.samples for w in cover(waveform, regions[-1], window_s=2, hop_s=1)])
@@ -159,7 +159,7 @@ from api.cache import samples_digest
 from api.chunking import chunks
 from api.services import diarization
 from api.services.windows import cover
-from api.vad import VoiceActivityDetector
+from api.vad import VoiceActivityDetector, padded
 
 def peak_kb():
     status = Path("/proc/self/status").read_text()
@@ -170,7 +170,7 @@ audio.decode(Path(sys.argv[2]), max_duration_s=60)
 before = peak_kb()
 waveform = audio.decode(Path(sys.argv[1]), max_duration_s=36_000, folder=Path(sys.argv[3]))
 samples_digest(waveform)
-regions = detector.detect(waveform)
+regions = padded(detector.detect(waveform), waveform.duration_s)
 heard = sum(len(chunk.samples) for chunk in chunks(waveform, regions))
 windows = cover(waveform, regions, window_s=2, hop_s=1) + diarization.windows(waveform, regions)
 heard += sum(len(window.samples) for window in windows)
