@@ -20,6 +20,7 @@ from api.errors import StoreUnavailable
 from api.jobs.service import open_jobs
 from api.keys import KeyRing, parse
 from api.limits import Bounds, CallerLimits, RedisCount
+from api.loop_lag import watched
 from api.metrics import Metrics
 from api.pipeline import Pipeline
 from api.probe import HealthMonitor
@@ -119,6 +120,7 @@ async def open_parts(
         background = await stack.enter_async_context(
             open_jobs(settings, service, database, figures)
         )
+        await stack.enter_async_context(watched(figures.event_loop_lag.observe))
         yield AppState(
             settings,
             service,

@@ -24,6 +24,7 @@ from api.types import ModelRelease
 
 _SHARED_DIR = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_LAGS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
 _FACTORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 5, 10)
 _METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
@@ -71,6 +72,12 @@ class Metrics:
             "Requests that Triton has and hasn't answered, waiting ones included",
             ["model"],
             multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.event_loop_lag = Histogram(
+            "voice_analytics_event_loop_lag_seconds",
+            "How late a worker's event loop came to what was due",
+            buckets=_LAGS,
             registry=self.registry,
         )
         self.audio_seconds = Counter(

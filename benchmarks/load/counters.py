@@ -76,12 +76,29 @@ def triton_figures(growth: Growth) -> dict[str, dict[str, float]]:
 
 
 def service_figures(growth: Growth) -> dict[str, Any]:
-    """The service's own view: seconds of audio, seconds by stage, errors by kind, cache hits."""
+    """The service's own view: seconds of audio, seconds by stage, errors by kind, how late its
+    event loop was, cache hits."""
     return {
         "audio_s": growth.by("voice_analytics_audio_seconds", "").get("", 0.0),
         "stage_s": _nonzero(growth.by("voice_analytics_stage_seconds_sum", "stage")),
         "errors": _nonzero(growth.by("voice_analytics_errors", "kind")),
+        "event_loop_lag_s": _quantiles(
+            growth.by("voice_analytics_event_loop_lag_seconds_bucket", "le")
+        ),
         "cache_hits": growth.by("voice_analytics_cache_lookups", "outcome").get("hit", 0.0),
+    }
+
+
+def _quantiles(buckets: Mapping[str, float]) -> dict[str, float] | None:
+    """What p50, p99, p99.9 and the most of a histogram are at most: bounds of its buckets, in its
+    unit; None where nothing was counted."""
+    bounds = sorted((float(bound), count) for bound, count in buckets.items())
+    if not bounds or not bounds[-1][1]:
+        return None
+    total = bounds[-1][1]
+    return {
+        name: next(bound for bound, count in bounds if count >= share * total)
+        for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
     }
 
 

@@ -172,7 +172,23 @@ def _split(results: Results) -> list[str]:
             )
         if run["health_s"]:
             lines.append(f"  - GET /health: p99 {1000 * run['health_s']['p99']:.0f}")
+        lag = (run["service"] or {}).get("event_loop_lag_s")
+        if lag:
+            lines.append(
+                f"  - event loop: 99% of looks at most {1000 * lag['p99']:g} late, 99.9% "
+                f"{1000 * lag['p99.9']:g}, all {1000 * lag['max']:g}"
+            )
+        if run.get("cpu_s"):
+            total = sum(run["cpu_s"].values())
+            shares = ", ".join(
+                f"{name} {100 * seconds / total:.1f}%" for name, seconds in _by_most(run["cpu_s"])
+            )
+            lines.append(f"  - processor time: {shares}")
     return lines
+
+
+def _by_most(seconds: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(((n, s) for n, s in seconds.items() if s), key=lambda item: -item[1])
 
 
 def _bars(axes: Any, results: Results, figure_of: Callable[[Run], float | None]) -> None:

@@ -106,6 +106,15 @@ SERVICE = [
         "s",
         {"p95": quantile(0.95, "voice_analytics_utterance_seconds", "")},
     ),
+    Panel(
+        "How late the event loop comes to what is due",
+        "s",
+        {
+            f"p{100 * share:g}": quantile(share, "voice_analytics_event_loop_lag_seconds", "")
+            for share in (0.5, 0.99, 0.999)
+        },
+        description="Above 20 ms something blocks a worker, and with it everybody it serves.",
+    ),
 ]
 
 TRITON = [

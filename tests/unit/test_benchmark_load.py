@@ -127,6 +127,18 @@ def test_counters_are_read_as_what_they_grew_by() -> None:
     assert service_figures(Growth({key: 2.0}, {key: 5.0}))["cache_hits"] == 3.0
 
 
+def test_how_late_the_event_loop_was_is_told_by_its_buckets() -> None:
+    def looks(**by_bound: float) -> dict[Any, float]:
+        name = "voice_analytics_event_loop_lag_seconds_bucket"
+        return {(name, (("le", bound),)): n for bound, n in by_bound.items()}
+
+    before = looks(**{"0.001": 10, "0.02": 10, "0.5": 10, "+Inf": 10})
+    after = looks(**{"0.001": 600, "0.02": 1005, "0.5": 1010, "+Inf": 1010})
+    found = service_figures(Growth(before, after))
+    assert found["event_loop_lag_s"] == {"p50": 0.001, "p99": 0.02, "p99.9": 0.5, "max": 0.5}
+    assert service_figures(Growth({}, {}))["event_loop_lag_s"] is None
+
+
 def test_clips_are_the_same_for_everybody_and_never_twice_the_same() -> None:
     first, again = (list(clips((1.0, 2.0), 5, seed=3)) for _ in range(2))
     assert first == again
