@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.types import Analysis
+from api.types import Analysis, Segment
 
 
 class ErrorResponse(BaseModel):
@@ -63,6 +63,11 @@ class SegmentResponse(_FromDomain):
     no_speech_prob: float
     avg_logprob: float
     compression_ratio: float
+
+    @classmethod
+    def of(cls, number: int, segment: Segment) -> SegmentResponse:
+        """The segment that is the recording's `number`th, from 0."""
+        return cls.model_validate({**vars(segment), "id": number})
 
 
 class IdentityResponse(_FromDomain):
@@ -248,10 +253,7 @@ def to_response(analysis: Analysis) -> AudioResponse:
         )
         for name, release in analysis.models.items()
     }
-    segments = [
-        SegmentResponse.model_validate({**vars(segment), "id": number})
-        for number, segment in enumerate(analysis.segments)
-    ]
+    segments = [SegmentResponse.of(number, s) for number, s in enumerate(analysis.segments)]
     return AudioResponse.model_validate(
         {
             **vars(analysis),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
@@ -10,10 +11,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from api.answers import to_json
 from api.endpoints.context import app_state
 from api.formats import FORMATS, REPORT_POLICY
-from api.schemas import AnalysesPage, AudioResponse, ErrorResponse, to_response
+from api.schemas import AnalysesPage, AudioResponse, ErrorResponse
 from api.store.analyses import AnalysisFilter
+from api.types import Analysis
 
 router = APIRouter(prefix="/audio/analyses", tags=["analyses"])
 
@@ -96,9 +99,16 @@ async def list_analyses(request: Request, query: Annotated[ListQuery, Query()]) 
     return AnalysesPage.model_validate(page)
 
 
-@router.get("/{analysis_id}", summary="One analysis, as it was answered", responses=_ONE)
-async def get_analysis(request: Request, analysis_id: str) -> AudioResponse:
-    return to_response(await app_state(request).store.get(analysis_id))
+@router.get(
+    "/{analysis_id}",
+    response_model=AudioResponse,
+    summary="One analysis, as it was answered",
+    responses=_ONE,
+)
+async def get_analysis(request: Request, analysis_id: str) -> Response:
+    analysis = await app_state(request).store.get(analysis_id)
+    content = await asyncio.to_thread(to_json, analysis)
+    return Response(content, media_type="application/json")
 
 
 @router.delete("/{analysis_id}", status_code=204, summary="Delete an analysis", responses=_ONE)
@@ -116,11 +126,11 @@ async def export_analysis(
     request: Request, analysis_id: str, query: Annotated[ExportQuery, Query()]
 ) -> Response:
     analysis = await app_state(request).store.get(analysis_id)
-    if query.format == "json":
-        content, media_type = to_response(analysis).model_dump_json(), "application/json"
-    else:
+    render: Callable[[Analysis], str | bytes] = to_json
+    media_type = "application/json"
+    if query.format != "json":
         render, media_type = FORMATS["text" if query.format == "txt" else query.format]
-        content = await asyncio.to_thread(render, analysis)
+    content = await asyncio.to_thread(render, analysis)
     headers = {
         "Content-Disposition": f'attachment; filename="{analysis.id}.{query.format}"',
         "Content-Security-Policy": REPORT_POLICY,

@@ -7,13 +7,14 @@ from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request, UploadFile
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.answers import to_json
 from api.endpoints.context import app_state, until_disconnect
 from api.errors import InvalidAudio, InvalidOption
 from api.formats import FORMATS, REPORT_POLICY
-from api.schemas import AudioResponse, ErrorResponse, to_response
+from api.schemas import AudioResponse, ErrorResponse
 from api.types import AnalysisOptions, Task
 
 router = APIRouter(prefix="/audio", tags=["audio"])
@@ -107,7 +108,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 )
 async def analyze_audio(
     request: Request, form: Annotated[AnalyzeForm, Form(media_type="multipart/form-data")]
-) -> Any:
+) -> Response:
     state = app_state(request)
     options = form.options()
     data = await form.file.read()
@@ -115,8 +116,9 @@ async def analyze_audio(
         raise InvalidAudio("The upload is empty")
     analysis = await until_disconnect(request, state.service.analyze(data, options))
     if form.response_format == "json":
-        return to_response(analysis)
+        content = await asyncio.to_thread(to_json, analysis)
+        return Response(content, media_type="application/json")
     render, media_type = FORMATS[form.response_format]
     headers = {"Content-Security-Policy": REPORT_POLICY}
-    content = await asyncio.to_thread(render, analysis)
-    return PlainTextResponse(content, media_type=media_type, headers=headers)
+    text = await asyncio.to_thread(render, analysis)
+    return Response(text, media_type=media_type, headers=headers)

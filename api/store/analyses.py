@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 from sqlalchemy.dialects import postgresql, sqlite
 
 from api.errors import NotFound
+from api.store.bodies import from_text, to_text
 from api.store.cursors import from_cursor, to_cursor
 from api.store.database import Database
 from api.store.tables import analyses, segments, speakers
 from api.types import Analysis
-
-_ANALYSIS = TypeAdapter(Analysis)
 
 _DELETED_AT_ONCE = 200
 """Old analyses per transaction: SQLite has one writer, and it must not hold up the others."""
@@ -70,7 +68,7 @@ class AnalysisStore:
 
     async def save(self, analysis: Analysis) -> None:
         """Keep an analysis, whole or not at all; saving the same id again changes nothing."""
-        await self._database.write(insertion(analysis))
+        await self._database.write(await asyncio.to_thread(insertion, analysis))
 
     async def get(self, analysis_id: str) -> Analysis:
         """
@@ -81,7 +79,7 @@ class AnalysisStore:
         body = await self._database.read(lambda connection: connection.scalar(query))
         if body is None:
             raise _unknown(analysis_id)
-        return _ANALYSIS.validate_json(body)
+        return await asyncio.to_thread(from_text, body)
 
     async def delete(self, analysis_id: str) -> None:
         """
@@ -137,8 +135,11 @@ class AnalysisStore:
 
 
 def insertion(analysis: Analysis) -> Callable[[sa.Connection], None]:
-    """What keeps an analysis, within a transaction; doing it again changes nothing."""
-    row = {**_row(analysis), "body": orjson.dumps(analysis).decode()}
+    """What keeps an analysis, within a transaction; doing it again changes nothing.
+
+    For a long one this is work for a thread: `api.store.bodies` says why.
+    """
+    row = {**_row(analysis), "body": to_text(analysis)}
     children = {segments: list(_segment_rows(analysis)), speakers: list(_speaker_rows(analysis))}
 
     def insert(connection: sa.Connection) -> None:

@@ -6,6 +6,7 @@ comes back too late, changes nothing any more.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -180,7 +181,7 @@ class JobStore:
     async def succeed(self, job_id: str, analysis: Analysis) -> bool:
         """Keep the analysis and end the job, both or neither; False: it isn't running any more."""
         changes = {"progress": 1.0, "analysis_id": analysis.id}
-        keep = insertion(analysis)
+        keep = await asyncio.to_thread(insertion, analysis)
         return await self._end(job_id, ("running",), "succeeded", changes, keep) is not None
 
     async def fail(self, job_id: str, error: dict[str, Any]) -> bool:
