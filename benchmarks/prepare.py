@@ -5,8 +5,9 @@
 makes, under work/base, a checkpoint of the true size that writes a token for every 0.3 s of speech
 (benchmarks/weights.py says how), the same weights in openai-whisper's format, and a model
 repository in which they are the `whisper` model, exported as int8. `bundled` takes the project's
-own checkpoint instead; `leaves` makes emotion and speaker models of the published sizes. What is
-there already stays. Needs the export environment.
+own checkpoint instead; `leaves` makes emotion and speaker models of the published sizes, of which
+the speaker model stays fp32: it consists of convolutions. What is there already stays. Needs the
+export environment.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,15 @@ MARK: Final = "checkpoint.path"
 
 SIZES: Final = ("bundled", "tiny", "base", "small")
 LEAVES: Final = "leaves"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A checkpoint that takes the place of one of the repository's models."""
+
+    model: str
+    checkpoint: Path
+    precision: str
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -68,8 +79,8 @@ def prepare(name: str, folder: Path, precision: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_openai(checkpoint, folder / "openai.pt")
     if not (folder / "repository").exists():
-        exports = {"whisper": checkpoint}
-        _finished(folder / "repository", lambda path: _export(exports, path, precision))
+        exports = [Export("whisper", checkpoint, precision)]
+        _finished(folder / "repository", lambda path: _export(exports, path))
     (folder / MARK).write_text(str(checkpoint.resolve()))
     return folder
 
@@ -83,13 +94,16 @@ def prepare_leaves(folder: Path, precision: str) -> Path:
     from benchmarks.leaf_weights import write_emotion, write_speaker
 
     folder = folder.resolve()
-    exports = {"emotion": folder / "emotion", "speaker_embedding": folder / "speaker_embedding"}
+    exports = [
+        Export("emotion", folder / "emotion", precision),
+        Export("speaker_embedding", folder / "speaker_embedding", "fp32"),
+    ]
     write = {"emotion": write_emotion, "speaker_embedding": write_speaker}
-    for model, checkpoint in exports.items():
-        if not checkpoint.exists():
-            _finished(checkpoint, write[model])
+    for export in exports:
+        if not export.checkpoint.exists():
+            _finished(export.checkpoint, write[export.model])
     if not (folder / "repository").exists():
-        _finished(folder / "repository", lambda path: _export(exports, path, precision))
+        _finished(folder / "repository", lambda path: _export(exports, path))
     (folder / MARK).write_text(str(folder))
     return folder
 
@@ -102,14 +116,16 @@ def _finished(path: Path, make: Callable[[Path], object]) -> None:
     staging.rename(path)
 
 
-def _export(checkpoints: Mapping[str, Path], repository: Path, precision: str) -> None:
+def _export(exports: Sequence[Export], repository: Path) -> None:
     """A copy of the project's repository with these checkpoints in place of its own."""
     shutil.copytree(ROOT / "model_repository", repository)
-    for model, checkpoint in checkpoints.items():
-        command = [sys.executable, "-m", "export", model, "--checkpoint", str(checkpoint)]
-        command += ["--precision", precision, "--version", "1", "--replace"]
+    for export in exports:
+        command = [sys.executable, "-m", "export", export.model]
+        command += ["--checkpoint", str(export.checkpoint), "--precision", export.precision]
+        command += ["--version", "1", "--replace"]
         command += ["--repository", str(repository)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         if done.returncode:
-            raise BenchmarkError(f"the export of {model} failed: {done.stderr.strip()[-2000:]}")
+            said = done.stderr.strip()[-2000:]
+            raise BenchmarkError(f"the export of {export.model} failed: {said}")

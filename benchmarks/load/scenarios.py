@@ -84,6 +84,7 @@ TRANSCRIBERS: Final = (
     "openai-whisper",
     "transformers-fp32",
     "transformers-bf16",
+    "whisper-cpp",
     "in-process-fastapi",
 )
 """Everybody who writes words, each in its best setting; see benchmarks/peers."""

@@ -7,7 +7,7 @@ from typing import Final
 
 _TOLD: Final = frozenset(
     "nvidia-pytriton onnxruntime tritonclient numpy uvicorn fastapi httpx torch transformers "
-    "faster-whisper ctranslate2 openai-whisper speechbrain".split()
+    "faster-whisper ctranslate2 openai-whisper pywhispercpp speechbrain".split()
 )
 
 

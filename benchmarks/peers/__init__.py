@@ -13,6 +13,7 @@ PEERS: Final = (
     "openai-whisper",
     "transformers-fp32",
     "transformers-bf16",
+    "whisper-cpp",
     "in-process-fastapi",
     "transformers-emotion",
     "speechbrain-speaker",

@@ -30,6 +30,7 @@ from benchmarks.peers.transcribers import (
     FasterWhisper,
     OpenAIWhisper,
     Transformers,
+    WhisperCpp,
 )
 from benchmarks.peers.windows import SpeechBrainSpeaker, TransformersEmotion
 
@@ -40,6 +41,7 @@ TRANSCRIBERS: Final[dict[str, Callable[[Path, int], Transcriber]]] = {
     "openai-whisper": OpenAIWhisper,
     "transformers-fp32": lambda weights, cores: Transformers(weights, cores, "float32"),
     "transformers-bf16": lambda weights, cores: Transformers(weights, cores, "bfloat16"),
+    "whisper-cpp": WhisperCpp,
 }
 """By name: weights and number of cores → engine. `2x1` is as many workers as cores, of one thread
 each; the names are those of two cores."""

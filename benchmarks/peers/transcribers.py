@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.peers import ggml
 from benchmarks.peers.interface import Floats, Heard
 
 SAMPLE_RATE_HZ: Final = 16_000
@@ -155,6 +156,46 @@ class BatchedFasterWhisper(FasterWhisper):
                 before.text + segment.text, before.tokens + len(segment.tokens)
             )
         return heard
+
+
+class WhisperCpp:
+    """whisper.cpp through its binding on PyPI, matrices as q8_0; one call for each clip."""
+
+    workers = 1
+    max_batch = 1
+
+    def __init__(self, weights: Path, threads: int) -> None:
+        import _pywhispercpp
+        from pywhispercpp.model import Model
+
+        self._library: Any = _pywhispercpp
+        self._model: Any = Model(
+            str(ggml.converted(weights)),
+            redirect_whispercpp_logs_to=None,
+            n_threads=threads,
+            language="en",
+            no_context=True,
+            no_timestamps=True,
+            single_segment=True,
+            suppress_blank=False,
+            temperature=0.0,
+            temperature_inc=0.0,
+            print_progress=False,
+        )
+
+    def transcribe(self, clips: Sequence[Floats]) -> list[Heard]:
+        return [self._transcribe(clip) for clip in clips]
+
+    def _transcribe(self, clip: Floats) -> Heard:
+        segments = self._model.transcribe(clip)
+        context, library = self._model._ctx, self._library
+        tokens = [
+            library.whisper_full_get_token_id(context, segment, number)
+            for segment in range(len(segments))
+            for number in range(library.whisper_full_n_tokens(context, segment))
+        ]
+        text = "".join(segment.text for segment in segments)
+        return Heard(text, sum(token < SPECIAL for token in tokens))
 
 
 def checkpoint_of(weights: Path) -> Path:
