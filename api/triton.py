@@ -275,11 +275,22 @@ class TritonControl:
         Raises:
             ModelUnavailable: Triton is away.
         """
+        return [m.name for m in self._ready() if m.name.startswith(prefix)]
+
+    def versions(self, model: str) -> set[str]:
+        """The versions of a model that are loaded.
+
+        Raises:
+            ModelUnavailable: Triton is away.
+        """
+        return {m.version for m in self._ready() if m.name == model}
+
+    def _ready(self) -> list[Any]:
         try:
             index = self._client.get_model_repository_index(client_timeout=5.0)
         except InferenceServerException as error:
-            raise _translate(error, prefix) from error
-        return [m.name for m in index.models if m.state == "READY" and m.name.startswith(prefix)]
+            raise _translate(error, "") from error
+        return [m for m in index.models if m.state == "READY"]
 
     def completed_requests(self, model: str, version: str = "") -> int:
         """Requests answered since it was loaded; 0 when Triton is away."""

@@ -50,7 +50,7 @@ class Loader:
         with self._controls() as controls:
             try:
                 for control in controls:
-                    if changed or not all(control.is_ready(model, v) for v in versions):
+                    if changed or control.versions(model) != set(versions):
                         control.load(model)
                     if not all(control.is_ready(model, v) for v in versions):
                         raise UnusableRelease(
