@@ -18,6 +18,8 @@ usage() {
   serve           Triton and the API with the embedded defaults, one process
   start | stop    development databases (Redis, PostgreSQL): through Docker where its engine runs,
                   else as local processes with their data under DATA_DIR
+  docs            write docs/api.md anew from the service's routes
+  audit           ask the advisory database whether a locked package has known faults (online)
   check           formatting, lint, types, import direction
   benchmarks ARGS python -m benchmarks ARGS: how right and how fast a service is; --help says more
   export ARGS     python -m export ARGS, in an environment with torch; export --help says more
@@ -58,13 +60,27 @@ run_tests() {
 
 check() {
     export_environment
-    local bin=.venv-export/bin code=(api benchmarks client deploy export tests model_repository triton_backends)
+    local bin=.venv-export/bin code=(api benchmarks client deploy export scripts tests model_repository triton_backends)
     say "black";        "$bin/black" --check "${code[@]}"
     say "isort";        "$bin/isort" --check "${code[@]}"
     say "ruff";         "$bin/ruff" check "${code[@]}"
     say "mypy";         "$bin/mypy"
     say "import-linter"; "$bin/lint-imports" --no-timing 2>/dev/null || "$bin/lint-imports"
     say "All checks passed"
+}
+
+# Known faults of what poetry.lock names. Needs the internet: PyPI's advisory database.
+audit() {
+    export_environment
+    make_venv .venv-audit
+    pip_install .venv-audit "pip-audit>=2.9" || die "pip-audit can't be installed; is there a network?"
+    local requirements
+    requirements=$(mktemp)
+    trap 'rm -f "$requirements"' EXIT
+    .venv-export/bin/python -m scripts.locked >"$requirements"
+    # Strict: a package that the database doesn't answer for (a mirror without advisories) is a failure.
+    .venv-audit/bin/pip-audit --requirement "$requirements" --require-hashes --disable-pip --strict \
+        --progress-spinner off || die "The audit found something, or couldn't ask: the lines above say which."
 }
 
 command=${1:-help}
@@ -77,6 +93,8 @@ case $command in
     stop) exec scripts/databases.sh stop ;;
     test) run_tests "$@" ;;
     check) check ;;
+    audit) audit ;;
+    docs) export_environment; exec .venv-export/bin/python -m scripts.api_reference ;;
     benchmarks) export_environment; exec .venv-export/bin/python -m benchmarks "$@" ;;
     export) export_environment; exec .venv-export/bin/python -m export "$@" ;;
     help | -h | --help) usage ;;

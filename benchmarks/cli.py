@@ -10,6 +10,8 @@ import benchmarks.evaluation.command
 import benchmarks.load.command
 import benchmarks.prepare
 import benchmarks.scaling.autoscale
+import benchmarks.scaling.capacity
+import benchmarks.scaling.figures
 import benchmarks.scaling.record
 import benchmarks.soak.command
 import benchmarks.synthesis.command
@@ -38,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
         ("conversations", "build conversations with exact truth", benchmarks.synthesis.command),
         ("run", "measure speed under load", benchmarks.load.command),
         ("autoscale", "simulate the autoscaler on a load", benchmarks.scaling.autoscale),
+        ("capacity", "what so many hours of audio an hour need", benchmarks.scaling.capacity),
+        ("figures", "measure what an hour of audio costs", benchmarks.scaling.figures),
         ("record", "play calls and record the load", benchmarks.scaling.record),
         ("soak", "an hour of load while processes are killed", benchmarks.soak.command),
         ("prepare", "make Whisper weights for the speed runs", benchmarks.prepare),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from api.settings import PROJECT_ROOT
 from benchmarks.cli import main
 from benchmarks.errors import UsageError
-from benchmarks.scaling import arrivals, manifests
+from benchmarks.scaling import arrivals, capacity, manifests
 from benchmarks.scaling.arrivals import Call
 from benchmarks.scaling.batching import MAX_BATCH, MAX_DELAY_S, BatchCost, chunks
+from benchmarks.scaling.figures import FIGURES
 from benchmarks.scaling.hpa import (
     DEFAULT_DOWN,
     DEFAULT_UP,
@@ -193,6 +195,32 @@ def test_the_paper_holds_what_the_command_prints(
     assert main(["autoscale", *arguments]) == 0
     table = capsys.readouterr().out.strip()
     assert table in (PROJECT_ROOT / "docs/scaling.md").read_text()
+
+
+def test_the_paper_holds_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["capacity"]) == 0
+    assert capsys.readouterr().out.strip() in (PROJECT_ROOT / "docs/scaling.md").read_text()
+
+
+def test_what_is_needed_follows_from_the_figures() -> None:
+    figures = json.loads(FIGURES.read_text())
+    figures["models"]["whisper base"]["cpu_s_per_audio_s"] = 0.06
+    figures["models"]["emotion"]["cpu_s_per_audio_s"] = 0.1
+    figures["models"]["speaker_embedding"]["cpu_s_per_audio_s"] = 0.1
+    figures["service"] |= {
+        "emotion_windows_per_audio_s": 0.5,
+        "speaker_windows_per_audio_s": 2.0,
+        "redis_bytes_per_hour": 1e6,
+    }
+    found = capacity.needs(figures, 10, capacity.Plan(utilisation=0.5, gpu_audio_s_per_s=15.0))
+    assert found["cores for whisper base"] == "1.2"
+    assert found["cores for emotion"] == "2.0"
+    assert found["cores for speaker_embedding"] == "6.0"
+    assert found["Triton pods of 2 cores"] == "5"
+    assert found["GPUs instead"] == "2"
+    assert found["Redis, memory with 24 h kept"] == "240.0 MB"
+    assert main(["capacity", "--utilisation", "0"]) == 2
+    assert main(["capacity", "--whisper", "huge"]) == 2
 
 
 def test_the_shipped_behaviour_is_the_one_that_the_paper_chose() -> None:
