@@ -101,6 +101,7 @@ async def open_parts(
             recognizer=Recognizer(triton, settings.request_timeout),
             serving=serving,
             service=service,
+            profiles=profiles,
             detector=detector,
             executor=executor,
             metrics=figures,

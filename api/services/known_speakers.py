@@ -83,21 +83,36 @@ def recognise(
         known: voices of the same release of the speaker model.
         same_speaker_cosine: typical cosine between two windows of one speaker, in (0, 1).
     """
+    found = match(track.voices, track.windows, known, same_speaker_cosine)
+    return {track.names[speaker]: who for speaker, who in found.items()}
+
+
+def match(
+    voices: NDArray[np.float64],
+    windows: NDArray[np.float64],
+    known: Sequence[KnownVoice],
+    same_speaker_cosine: float,
+) -> dict[int, Identity]:
+    """Who the voices are, by their row; each person is one of them at most.
+
+    Args:
+        voices: means or sums of embeddings, shape (k, dim), k ≥ 1.
+        windows: how many half overlapping windows each was taken of, shape (k,).
+        known, same_speaker_cosine: see `recognise`.
+    """
     if not known:
         return {}
     alike = likeness(
-        track.voices,
-        track.windows,
+        voices,
+        windows,
         np.stack([k.voice.direction for k in known]),
         np.array([k.voice.windows for k in known], dtype=np.float64),
         same_speaker_cosine,
     )
-    found: dict[str, Identity] = {}
+    found: dict[int, Identity] = {}
     while alike.max() >= SAME_VOICE:
         speaker, who = (int(i) for i in np.unravel_index(alike.argmax(), alike.shape))
         person = known[who]
-        found[track.names[speaker]] = Identity(
-            person.name, person.profile_id, float(alike[speaker, who])
-        )
+        found[speaker] = Identity(person.name, person.profile_id, float(alike[speaker, who]))
         alike[speaker, :] = alike[:, who] = -np.inf
     return found

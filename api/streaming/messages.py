@@ -29,13 +29,17 @@ class ConfigMessage(_Message):
     sample_rate: int = Field(SAMPLE_RATE_HZ, ge=audio.MIN_RATE_HZ, le=audio.MAX_RATE_HZ)
     language: str | None = None
     diarize: bool = True
+    identify_speakers: bool = True
     emotions: bool = True
     partials: bool = True
 
     def options(self) -> AnalysisOptions:
         """The analysis that the summary will be."""
         return AnalysisOptions(
-            language=self.language or None, diarize=self.diarize, emotions=self.emotions
+            language=self.language or None,
+            diarize=self.diarize,
+            identify_speakers=self.identify_speakers,
+            emotions=self.emotions,
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,7 +17,10 @@ from api.metrics import Metrics
 from api.schemas import EmotionResponse, WordResponse, to_response
 from api.service import AnalysisService
 from api.services import speaker_embedding
+from api.services.known_speakers import usable
 from api.serving import Serving
+from api.speaker_profiles import SpeakerProfile
+from api.store.profiles import ProfileStore
 from api.streaming.decoder import live_decoder
 from api.streaming.endpointer import Span
 from api.streaming.inbox import Inbox
@@ -52,6 +55,7 @@ class StreamParts:
     recognizer: Recognizer
     serving: Serving
     service: AnalysisService
+    profiles: ProfileStore
     detector: VoiceActivityDetector
     executor: Executor
     metrics: Metrics
@@ -63,7 +67,14 @@ class StreamParts:
 class Session:
     """Listens from its creation on; `outbox` tells what it heard. `done` ends with the stream."""
 
-    def __init__(self, session_id: str, config: ConfigMessage, parts: StreamParts) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        config: ConfigMessage,
+        parts: StreamParts,
+        profiles: Sequence[SpeakerProfile] = (),
+    ) -> None:
+        """`profiles`: whose voices are looked for."""
         self.id = session_id
         self._live = LiveReleases(parts.serving, parts.recognizer, session_id)
         self.outbox = Outbox()
@@ -84,7 +95,10 @@ class Session:
         )
         self._emitted = self._submitted = 0
         self._voices = self._live.served
-        self._speakers = OnlineSpeakers(self._voices.same_speaker_cosine)
+        fingerprint = self._voices.fingerprints[speaker_embedding.SPEC.name]
+        self._speakers = OnlineSpeakers(
+            self._voices.same_speaker_cosine, usable(profiles, fingerprint)
+        )
         self._partials = _Partials(self._show_partial, parts.partial_interval_s)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.done = asyncio.create_task(self._run(), name=f"stream-{session_id[:8]}")

@@ -47,12 +47,17 @@ class Sessions:
         Raises:
             Overloaded: there are as many as there may be, or the service is stopping.
             InvalidOption: the language isn't one of Whisper's.
-            VoiceAnalyticsError: see `Recognizer.check`.
+            VoiceAnalyticsError: see `Recognizer.check` and `ProfileStore.all`.
         """
         self._check_room()
         await self._parts.recognizer.check(config.options(), self._parts.serving.stable)
+        options = config.options()
+        wanted = options.diarize and options.identify_speakers
+        profiles = await self._parts.profiles.all() if wanted else []
         self._check_room()
-        session = Session(f"{self._name}-{secrets.token_urlsafe(24)}", config, self._parts)
+        session = Session(
+            f"{self._name}-{secrets.token_urlsafe(24)}", config, self._parts, profiles
+        )
         self._sessions[session.id] = session
         self._parts.metrics.streams.inc()
         session.done.add_done_callback(lambda _: self._parts.metrics.streams.dec())

@@ -24,6 +24,7 @@ from api.store.tables import speaker_takes
 from tests.conftest import SAMPLE, Service
 from tests.integration.audio_files import CLIPS, samples, silence, wav
 from tests.integration.databases import PostgresServer
+from tests.integration.live_stream import SPEECH_PCM, frames, of, whole
 from tests.integration.test_analyze import analyse, refused
 
 RATE = 16_000
@@ -97,6 +98,26 @@ def test_an_enrolled_voice_is_recognised_until_it_is_forgotten(service: Service)
             assert http.delete(f"/speakers/{profile['id']}").status_code == 204
         assert names(analyse(http, SAMPLE.read_bytes())) == {"SPEAKER_00", "SPEAKER_01"}
         assert refused(http.get(f"/speakers/{profile['id']}"), 404)["error"] == "NotFound"
+
+
+def test_a_live_stream_knows_an_enrolled_voice(service: Service) -> None:
+    with httpx.Client(base_url=service.url, timeout=120) as http:
+        voice = wav(spoken_by("SPEAKER_01", analyse(http, SAMPLE.read_bytes())))
+        profile = enrolled(http, "Theo", voice, voice)
+        try:
+            events = asyncio.run(whole(service, frames(SPEECH_PCM)))
+            (summary,) = of(events, "summary")
+            assert names(summary) == {"SPEAKER_00", "Theo"}
+            heard = [(e["start"], e["end"], e["speaker"]) for e in of(events, "final")]
+            by_theo = [(t["start"], t["end"]) for t in summary["turns"] if t["speaker"] == "Theo"]
+            named = [(start, end) for start, end, who in heard if who == "Theo"]
+            assert named, "nobody was recognised while they spoke"
+            assert all(any(a < end and start < b for a, b in by_theo) for start, end in named)
+            anonymous = asyncio.run(whole(service, frames(SPEECH_PCM), identify_speakers=False))
+            assert "Theo" not in {e["speaker"] for e in of(anonymous, "final")}
+            assert names(of(anonymous, "summary")[0]) == {"SPEAKER_00", "SPEAKER_01"}
+        finally:
+            assert http.delete(f"/speakers/{profile['id']}").status_code == 204
 
 
 def test_what_is_no_voice_is_refused_and_leaves_nothing(service: Service) -> None:

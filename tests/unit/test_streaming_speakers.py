@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from api.services.known_speakers import KnownVoice, Voice
 from api.streaming.speakers import OnlineSpeakers
 
 COSINE = 0.5
@@ -57,3 +58,25 @@ def test_the_length_of_an_embedding_says_nothing(scale: float) -> None:
     speakers = OnlineSpeakers(COSINE)
     speakers.assign(said(0, 1), 2.0)
     assert speakers.assign(np.float32(scale) * said(0, 2), 2.0) == "SPEAKER_00"
+
+
+def enrolled(name: str, voice: int) -> KnownVoice:
+    return KnownVoice(name, Voice.of(np.stack([said(voice, 500 + n) for n in range(6)])))
+
+
+def test_an_enrolled_voice_goes_by_its_name_and_a_stranger_does_not() -> None:
+    speakers = OnlineSpeakers(COSINE, [enrolled("Ann", 1), enrolled("Bea", 7)])
+    order = [0, 1, 2, 1, 0, 2]
+    names = [speakers.assign(said(voice, seed), 3.0) for seed, voice in enumerate(order)]
+    assert names == ["SPEAKER_00", "Ann", "SPEAKER_02", "Ann", "SPEAKER_00", "SPEAKER_02"]
+
+
+def test_one_name_is_one_speakers_and_stays() -> None:
+    """Two speakers of a stream by one name would be one to whoever reads along."""
+    ann = enrolled("Ann", 0)
+    speakers = OnlineSpeakers(COSINE, [ann])
+    assert speakers.assign(said(0, 1), 1.0) == "SPEAKER_00", "too little to be sure of a name"
+    assert speakers.assign(said(0, 2), 4.0) == "Ann"
+    assert speakers.assign(said(1, 3), 4.0) == "SPEAKER_01"
+    later = [speakers.assign(said(voice, 10 + n), 4.0) for n, voice in enumerate([0, 1] * 4)]
+    assert later == ["Ann", "SPEAKER_01"] * 4

@@ -46,6 +46,7 @@ class StreamConfig:
         sample_rate: of raw samples, in Hz.
         language: Whisper's code; None = hear it from each utterance.
         diarize: tell the speakers apart.
+        identify_speakers: give those whose voices were enrolled their names.
         emotions: hear the emotions.
         partials: show utterances under way.
     """
@@ -54,6 +55,7 @@ class StreamConfig:
     sample_rate: int = 16_000
     language: str | None = None
     diarize: bool = True
+    identify_speakers: bool = True
     emotions: bool = True
     partials: bool = True
 
