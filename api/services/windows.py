@@ -79,7 +79,7 @@ def fill(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
 def _starts(region: Region, window_s: float, hop_s: float) -> list[float]:
     """Evenly spread, so that no two windows hear nearly the same."""
     room_s = region.duration_s - window_s
-    if room_s <= 0:
+    if room_s <= _SAME_MOMENT * hop_s:
         return [region.start]
     steps = math.ceil(room_s / hop_s - _SAME_MOMENT)
     return [region.start + room_s * step / steps for step in range(steps + 1)]

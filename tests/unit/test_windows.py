@@ -41,3 +41,10 @@ def test_fill_of_nothing_is_silence() -> None:
 def test_merge_joins_over_short_pauses_only() -> None:
     regions = [Region(0, 1), Region(1.2, 2), Region(3, 4)]
     assert merge(regions, 0.3) == [Region(0, 2), Region(3, 4)]
+
+
+def test_a_region_longer_than_a_window_by_rounding_alone_is_one_window() -> None:
+    """It was divided into no steps: an analysis failed with a division by zero."""
+    region = Region(0.1, 0.1 + 1.5 + 1e-9)
+    (window,) = cover(Waveform(np.zeros(32_000, np.float32)), [region], window_s=1.5, hop_s=0.75)
+    assert (window.start_s, len(window.samples)) == (0.1, 24_000)
