@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,8 @@ async def _converse(peer: Peer, session: Session, seat: Seat, after: int, idle_s
 async def _read(peer: Peer, session: Session, idle_s: float) -> None:
     """Feed the session, waiting while it is full: then the socket isn't read either."""
     while True:
-        received = await _receive(peer, None if session.is_ended else idle_s)
+        limit_s = None if session.is_ended else idle_s
+        received = await _receive(peer, limit_s, lambda: not session.is_waiting)
         session.outbox.heard_from_client()
         if isinstance(received, bytes):
             if session.is_ended:
@@ -166,11 +167,23 @@ async def _read(peer: Peer, session: Session, idle_s: float) -> None:
             raise InvalidMessage("A stream is configured once, by its first message")
 
 
-async def _receive(peer: Peer, limit_s: float | None) -> str | bytes:
+async def _receive(
+    peer: Peer, limit_s: float | None, excused: Callable[[], bool] = lambda: False
+) -> str | bytes:
+    """The next message; a client's silence is excused while it waits for us.
+
+    Raises:
+        IdleTimeout: none came for too long.
+    """
+    receiving = asyncio.ensure_future(peer.receive())
     try:
-        return await asyncio.wait_for(peer.receive(), limit_s)
-    except asyncio.TimeoutError as error:
-        raise IdleTimeout("Nothing arrived for too long", limit_s=limit_s) from error
+        while not receiving.done():
+            await asyncio.wait({receiving}, timeout=limit_s)
+            if not receiving.done() and not excused():
+                raise IdleTimeout("Nothing arrived for too long", limit_s=limit_s)
+        return receiving.result()
+    finally:
+        receiving.cancel()
 
 
 async def _given_up(seat: Seat) -> None:

@@ -80,6 +80,7 @@ class Session:
         self.outbox = Outbox()
         self.received_bytes = 0
         self.is_ended = False
+        self._is_listening = False
         self._config = config
         self._options = config.options()
         self._parts = parts
@@ -109,6 +110,11 @@ class Session:
         if self._config.sample_bytes == 1:
             return self._listener.num_samples
         return self.received_bytes // self._config.sample_bytes
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether all audio was looked at, and the client has to send more."""
+        return self._is_listening and not self._inbox
 
     async def receive(self, data: bytes) -> None:
         """Take audio; wait while too much of it hasn't been looked at.
@@ -158,7 +164,9 @@ class Session:
     async def _listen(self) -> None:
         """Bytes → utterances, each handed to the models as soon as it is over."""
         while not self._listener.is_full:
+            self._is_listening = True
             data = await self._inbox.take(TAKE_BYTES)
+            self._is_listening = False
             if data is None:
                 break
             for span in await self._in_thread(self._listener.hear, data):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +25,7 @@ from openai.types.audio import (
 from api.types import SAMPLE_RATE_HZ
 from tests.conftest import SAMPLE, Service, run_service
 from tests.integration.audio_files import CLIPS, samples, silence, wav
+from tests.integration.test_resilience import stubs
 
 # The SDK marks whisper-1 as deprecated by its maker.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
@@ -272,7 +271,7 @@ def test_every_error_below_v1_has_openais_shape(
     assert answer.headers["x-request-id"]
 
 
-def test_a_crowd_and_a_dead_triton_raise_what_the_sdk_retries(tmp_path: Path) -> None:
+def test_a_crowd_and_a_dead_model_raise_what_the_sdk_retries(tmp_path: Path) -> None:
     settings = {"MAX_CONCURRENT_REQUESTS": "1", "WATCHDOG_INTERVAL": "60"}
     with (
         run_service(tmp_path, **settings) as alone,
@@ -285,7 +284,8 @@ def test_a_crowd_and_a_dead_triton_raise_what_the_sdk_retries(tmp_path: Path) ->
         assert refused and "retry-after" in refused[0].response.headers
         assert refused[0].code == "rate_limit_exceeded"
         assert any(isinstance(answer, str) for answer in answers)
-        os.kill(alone.triton_pid(), signal.SIGKILL)
+        (stub,) = [s for s in stubs(alone) if "/whisper/" in " ".join(s.cmdline())]
+        stub.kill()
         away = _outcome(sdk, wav(samples(SAMPLE)[100:]))
         assert isinstance(away, openai.InternalServerError)
         assert away.status_code == 503 and away.type == "server_error"

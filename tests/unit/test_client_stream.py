@@ -58,6 +58,7 @@ def test_nothing_is_sent_before_the_greeting() -> None:
         "sample_rate": 8000,
         "language": "en",
         "diarize": True,
+        "identify_speakers": True,
         "emotions": True,
         "partials": True,
     }
