@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from api.cancelling import cancelled
 from api.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -144,9 +145,7 @@ class RedisCache:
             # Its last holder may have put the value between our look and our turn.
             yield await self.get(key)
         finally:
-            renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal
+            await cancelled(renewal)
             await self._write(lambda: self._script(_RELEASE, lock, token))
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ import structlog
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
+from api.cancelling import cancelled
 from api.endpoints.context import AppState
 from api.errors import StoreUnavailable
 from api.jobs.service import open_jobs
@@ -152,13 +153,8 @@ async def open_database(stack: contextlib.AsyncExitStack, settings: Settings) ->
         await database.migrate()
     if settings.retention_days is not None:
         keeping = keep_for(AnalysisStore(database), settings.retention_days)
-        stack.push_async_callback(_cancelled, asyncio.create_task(keeping))
+        stack.push_async_callback(cancelled, asyncio.create_task(keeping))
     return database
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def open_cache(settings: Settings, figures: Metrics) -> StageCache:

@@ -32,6 +32,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from api.cache_redis import PREFIX, Breaker
+from api.cancelling import cancelled
 from api.errors import ConfigurationError, RateLimited
 
 WINDOW_S = 60.0
@@ -259,9 +260,7 @@ class RedisCount:
         try:
             yield
         finally:
-            renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewal
+            await cancelled(renewal)
             with suppress(RedisSilent):  # then it lapses
                 await self._ask("ZREM", leases, lease)
 

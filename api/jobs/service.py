@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import orjson
 
+from api.cancelling import cancelled
 from api.errors import InvalidOption, StoreUnavailable
 from api.jobs.keeper import Keeper
 from api.jobs.liveness import WorkerLock
@@ -161,9 +162,7 @@ async def open_jobs(
         with shutdown_event() as shutdown:
             yield Jobs(store, uploads, rules, metrics, keeper.wake, shutdown)
     finally:
-        for task in keeping:
-            task.cancel()
-        await asyncio.gather(*keeping, return_exceptions=True)
+        await cancelled(*keeping)
         await runner.stop()
         await queue.close()
         await sender.close()

@@ -16,6 +16,7 @@ from uuid import uuid4
 import structlog
 
 from api import repository
+from api.cancelling import cancelled
 from api.errors import Conflict, NotFound, StoreUnavailable, UnusableRelease, VoiceAnalyticsError
 from api.metrics import Metrics
 from api.repository import Manifest
@@ -73,9 +74,7 @@ class Follower:
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await cancelled(*tasks)
                 if self.state is not None and not self.state.is_settled:
                     with contextlib.suppress(VoiceAnalyticsError):
                         await self._store.release(self._name)
@@ -178,8 +177,7 @@ class Follower:
         try:
             await (self._controller.repair() if must_repair else self._controller.tick())
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            await cancelled(renewing)
 
     async def _is_incomplete(self) -> bool:
         if time.monotonic() - self._checked_at < READY_CHECK_S:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from api.cancelling import cancelled
 from api.errors import VoiceAnalyticsError
 from api.repository import Manifest
 from api.serving import gates
@@ -131,8 +132,7 @@ class Trials:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancelled(task)
 
     async def _compare_all(self) -> None:
         while True:
