@@ -34,8 +34,8 @@ def triton(data_dir: Path, port: int, **settings: str) -> Iterator[subprocess.Po
     try:
         yield process
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # killed, it would leave its tritonserver behind
+        process.wait(60)
 
 
 def test_an_api_elsewhere_uses_a_triton_that_runs_alone(tmp_path: Path) -> None:
