@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -27,7 +26,8 @@ from tests.conftest import SAMPLE, Service, run_service
 from tests.integration.audio_files import digits, samples, silence, wav
 from tests.integration.live_stream import total_of
 from tests.integration.test_analyze import refused
-from tests.integration.test_resilience import eventually, stubs
+from tests.integration.test_resilience import eventually
+from tests.processes import stubs, workers
 
 CLIENTS = 64
 SOAK_REQUESTS = int(os.environ.get("SOAK_REQUESTS", "160"))
@@ -54,12 +54,6 @@ def busy(small_disk: Path) -> Iterator[Service]:
         WATCHDOG_INTERVAL="600",
     ) as service:
         yield service
-
-
-def workers(service: Service) -> list[psutil.Process]:
-    """The API's worker processes."""
-    children = psutil.Process(service.process.pid).children()
-    return [c for c in children if "spawn_main" in " ".join(c.cmdline())]
 
 
 def in_flight(service: Service) -> float:

@@ -16,6 +16,7 @@ import psutil
 from tests.conftest import Service, run_service
 from tests.integration.databases import free_port, run_postgres
 from tests.integration.jobs import analyses, ended, receiving, submit, talk
+from tests.processes import workers
 
 TALK_S = 25.0
 
@@ -26,10 +27,13 @@ def connected(service: Service) -> Iterator[httpx.Client]:
         yield client
 
 
-def workers(service: Service) -> list[psutil.Process]:
-    """The processes that answer requests and work on jobs."""
-    children = psutil.Process(service.process.pid).children()
-    return [p for p in children if "multiprocessing.spawn" in " ".join(p.cmdline())]
+def one_worker(service: Service) -> psutil.Process:
+    """A living worker, started anew if need be."""
+    deadline = time.monotonic() + 60
+    while not (found := workers(service)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found[0]
 
 
 def wait_for_running(client: httpx.Client, ids: list[str]) -> None:
@@ -72,7 +76,7 @@ def test_workers_triton_and_the_database_may_die_at_any_moment(tmp_path: Path) -
         time.sleep(1.5)
         postgres.start()
         time.sleep(1.5)
-        workers(service)[0].kill()
+        one_worker(service).kill()
         found = ended(client, ids)
         assert [job["status"] for job in found] == ["succeeded"] * len(ids)
         assert sorted(analyses(client)) == sorted(ids)

@@ -25,7 +25,7 @@ from openai.types.audio import (
 from api.types import SAMPLE_RATE_HZ
 from tests.conftest import SAMPLE, Service, run_service
 from tests.integration.audio_files import CLIPS, samples, silence, wav
-from tests.integration.test_resilience import stubs
+from tests.processes import stub_of
 
 # The SDK marks whisper-1 as deprecated by its maker.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
@@ -284,8 +284,7 @@ def test_a_crowd_and_a_dead_model_raise_what_the_sdk_retries(tmp_path: Path) -> 
         assert refused and "retry-after" in refused[0].response.headers
         assert refused[0].code == "rate_limit_exceeded"
         assert any(isinstance(answer, str) for answer in answers)
-        (stub,) = [s for s in stubs(alone) if "/whisper/" in " ".join(s.cmdline())]
-        stub.kill()
+        stub_of(alone, "whisper").kill()
         away = _outcome(sdk, wav(samples(SAMPLE)[100:]))
         assert isinstance(away, openai.InternalServerError)
         assert away.status_code == 503 and away.type == "server_error"

@@ -24,6 +24,7 @@ from tests.conftest import SAMPLE, Service, environment, run_service
 from tests.integration.audio_files import wav
 from tests.integration.conftest import Production
 from tests.integration.test_analyze import refused
+from tests.processes import stub_of, stubs, workers
 
 
 def eventually(holds: Callable[[], bool], within_s: float) -> None:
@@ -40,12 +41,6 @@ def post(url: str, **options: str) -> httpx.Response:
     )
 
 
-def stubs(service: Service) -> list[psutil.Process]:
-    children = psutil.Process(service.triton_pid()).children(recursive=True)
-    alive = [c for c in children if c.status() != psutil.STATUS_ZOMBIE]
-    return [c for c in alive if "triton_python_backend_stub" in c.name() + str(c.cmdline()[:1])]
-
-
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service of its own, to be hurt."""
@@ -60,8 +55,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.mark.parametrize("model", ["whisper", "emotion", "speaker_embedding"])
 def test_a_dead_stub_is_answered_at_once_and_brought_back(victim: Service, model: str) -> None:
     """Triton itself neither notices nor restarts a python stub that died."""
-    (stub,) = [s for s in stubs(victim) if f"/{model}/" in " ".join(s.cmdline())]
-    stub.kill()
+    stub_of(victim, model).kill()
     started = time.monotonic()
     answer = post(victim.url)
     assert time.monotonic() - started < 15
@@ -74,7 +68,7 @@ def test_a_dead_stub_is_answered_at_once_and_brought_back(victim: Service, model
 
 def test_a_dead_server_takes_its_models_along(victim: Service) -> None:
     """One that waited for a lock it shared with the server waited for ever, with 170 MiB."""
-    (held,) = [s for s in stubs(victim) if "/whisper/" in " ".join(s.cmdline())]
+    held = stub_of(victim, "whisper")
     before = victim.triton_pid()
     held.suspend()  # as deaf as one that waits for the lock
     os.kill(before, signal.SIGKILL)
@@ -86,15 +80,14 @@ def test_a_dead_server_takes_its_models_along(victim: Service) -> None:
 def test_a_worker_that_is_slow_to_move_is_not_taken_for_a_dead_one(production: Production) -> None:
     """On a busy machine the supervisor killed healthy workers, and all that they had in hand."""
     service = production.service
-    children = psutil.Process(service.process.pid).children()
-    workers = [c for c in children if "multiprocessing.spawn" in " ".join(c.cmdline())]
-    for worker in workers:
+    held = workers(service)
+    for worker in held:
         worker.suspend()
     answers: list[httpx.Response] = []
     asking = threading.Thread(target=lambda: answers.append(post(service.url)))
     asking.start()
     time.sleep(7)
-    for worker in workers:
+    for worker in held:
         worker.resume()
     asking.join(60)
     assert [answer.status_code for answer in answers] == [200]

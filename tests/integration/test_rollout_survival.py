@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.conftest import Service, run_service
+from tests.conftest import run_service
 from tests.model_versions import publish, rotated_labels, unloadable
+from tests.processes import workers
 from tests.rolling import (
     LENIENT,
     Crowd,
@@ -36,10 +37,10 @@ def test_a_rollout_outlives_its_worker_triton_and_the_service(tmp_path: Path) ->
             eventually(lambda: len(crowd.versions) > answered + 8)
         crowd.check()
         assert rolling.get("emotion", rollout)["status"] == "running"
-        for worker in _workers(service):
+        for worker in workers(service):
             worker.kill()
         eventually(lambda: answered_by(rolling, "2"))
-        orphans = _workers(service)
+        orphans = workers(service)
         service.process.kill()
         service.process.wait()
         # they would hold the lease, and control a Triton that isn't there any more
@@ -58,9 +59,3 @@ def test_a_rollout_outlives_its_worker_triton_and_the_service(tmp_path: Path) ->
         answer = rolling.analyze(recording()).json()
         assert told_version(answer) == answer["models"]["emotion"]["version"] == "2"
         rolling.settled("emotion", ["2"])
-
-
-def _workers(service: Service) -> list[psutil.Process]:
-    children = psutil.Process(service.process.pid).children()
-    alive = [c for c in children if c.status() != psutil.STATUS_ZOMBIE]
-    return [c for c in alive if "spawn_main" in " ".join(c.cmdline())]

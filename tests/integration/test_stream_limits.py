@@ -19,7 +19,7 @@ from tests.integration.live_stream import (
     total_of,
     whole,
 )
-from tests.integration.test_resilience import stubs
+from tests.processes import stub_of
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,7 @@ async def test_a_stream_that_is_too_long_keeps_what_fits(strict: Service) -> Non
 async def test_no_word_is_lost_when_a_model_dies(strict: Service) -> None:
     data = SPEECH_PCM[: 8 * 32000]
     undisturbed = await whole(strict, frames(data))
-    (stub,) = [s for s in stubs(strict) if "/whisper/" in " ".join(s.cmdline())]
-    stub.kill()
+    stub_of(strict, "whisper").kill()
     events = await whole(strict, frames(data), 0.02)
     assert [e["text"] for e in of(events, "final")] == [e["text"] for e in of(undisturbed, "final")]
 
