@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.types import Analysis, Segment
+
+
+def _printable(name: str) -> str:
+    name = name.strip()
+    if not name or not name.isprintable():
+        raise ValueError("A name has letters, and nothing that can't be printed")
+    return name
+
+
+SpeakerName = Annotated[str, Field(max_length=100), AfterValidator(_printable)]
+"""What a person calls a speaker."""
 
 
 class ErrorResponse(BaseModel):

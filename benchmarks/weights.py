@@ -57,6 +57,16 @@ _STEP: Final = 0.1
 """What one token moves the count by, in standard deviations of the decoder's state: large enough
 for 8 bits, small enough that 100 tokens don't drown the rest."""
 
+_END_STEP: Final = 2 * _TOKEN_SPREAD
+"""What one token moves the logit of the end by: from hopeless to sure within a few tokens."""
+
+_LATE: Final = 2.5
+"""Tokens from where the count passes the place to where the end's logit leads all others'."""
+
+_LOUD: Final = 8.0
+"""What cross-attention's values are multiplied by. The place among them, too: in a row of 8 bits
+whose others are eight times as large, it would be off by more than a token's worth."""
+
 _LENGTHS_S: Final = (2.0, 4.0, 8.0, 13.0, 18.0, 24.0, 29.8)
 
 
@@ -157,7 +167,7 @@ def _look_at_the_end(model: WhisperForConditionalGeneration) -> None:
         layer.encoder_attn.k_proj.weight *= (
             4  # not to be dwarfed by head 0, as 8 bits would have it
         )
-        layer.encoder_attn.v_proj.weight *= 8
+        layer.encoder_attn.v_proj.weight *= _LOUD
         layer.encoder_attn.out_proj.weight /= 16  # what it brings is the same at every step
     attention = decoder.layers[0].encoder_attn
     head = slice(0, attention.head_dim)
@@ -168,7 +178,7 @@ def _look_at_the_end(model: WhisperForConditionalGeneration) -> None:
     attention.k_proj.weight[0, _SOUNDS] = 14.0
     attention.k_proj.weight[0, _PLACE] = 10.0
     attention.v_proj.weight[head] = 0
-    attention.v_proj.weight[0, _PLACE] = 1.0
+    attention.v_proj.weight[0, _PLACE] = _LOUD
     attention.out_proj.weight[:, head] = 0
 
 
@@ -194,12 +204,12 @@ def _stop(model: WhisperForConditionalGeneration, size: Size) -> None:
     scale = _STEP * spread / slope
     decoder = model.get_decoder()
     attention = decoder.layers[0].encoder_attn
-    attention.out_proj.weight[_COUNT, 0] = -scale
+    attention.out_proj.weight[_COUNT, 0] = -scale / _LOUD
     positions = np.arange(len(decoder.embed_positions.weight))
-    lengths_s = (positions - PROMPT + 2.0) * TOKEN_S
+    lengths_s = (positions - PROMPT + _LATE) * TOKEN_S
     counted = scale * _extrapolate(lengths_s, np.array(_LENGTHS_S), seen)
     decoder.embed_positions.weight[:, _COUNT] = torch.from_numpy(counted).float()
-    decoder.embed_tokens.weight[END_OF_TEXT, _COUNT] = 3 * _TOKEN_SPREAD / _STEP
+    decoder.embed_tokens.weight[END_OF_TEXT, _COUNT] = _END_STEP / _STEP
 
 
 def _place_seen(model: WhisperForConditionalGeneration, length_s: float) -> float:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from api.answers import to_json
 from api.endpoints.context import app_state
 from api.formats import FORMATS, REPORT_POLICY
-from api.schemas import AnalysesPage, AudioResponse, ErrorResponse
+from api.schemas import AnalysesPage, AudioResponse, ErrorResponse, SpeakerName
 from api.store.analyses import AnalysisFilter
 from api.types import Analysis
 
@@ -70,6 +70,19 @@ class ListQuery(BaseModel):
         )
 
 
+class SpeakerNames(BaseModel):
+    """What an analysis' speakers shall be called."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    speakers: dict[str, SpeakerName] = Field(
+        min_length=1,
+        max_length=1000,
+        description="New names by the present ones; whoever isn't mentioned keeps theirs",
+        examples=[{"SPEAKER_00": "Anna"}],
+    )
+
+
 class ExportQuery(BaseModel):
     """The format of an export."""
 
@@ -107,6 +120,24 @@ async def list_analyses(request: Request, query: Annotated[ListQuery, Query()]) 
 )
 async def get_analysis(request: Request, analysis_id: str) -> Response:
     analysis = await app_state(request).store.get(analysis_id)
+    content = await asyncio.to_thread(to_json, analysis)
+    return Response(content, media_type="application/json")
+
+
+@router.patch(
+    "/{analysis_id}",
+    response_model=AudioResponse,
+    summary="Call an analysis' speakers by other names",
+    responses={
+        422: {
+            "model": ErrorResponse,
+            "description": "Nobody goes by a present name, or two speakers would share a new one",
+        },
+        **_ONE,
+    },
+)
+async def rename_speakers(request: Request, analysis_id: str, body: SpeakerNames) -> Response:
+    analysis = await app_state(request).store.rename_speakers(analysis_id, body.speakers)
     content = await asyncio.to_thread(to_json, analysis)
     return Response(content, media_type="application/json")
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.endpoints.context import AppState, app_state, until_disconnect
 from api.errors import InvalidAudio
-from api.schemas import ErrorResponse
+from api.schemas import ErrorResponse, SpeakerName
 from api.services import speaker_embedding
 from api.speaker_profiles import SpeakerProfile, SpeakerTake
 
@@ -23,16 +23,13 @@ MOST_FILES = 10
 _TAKEN_NAMES = re.compile(r"unknown|speaker_\d+", re.IGNORECASE)
 
 
-def _speakers_name(name: str) -> str:
-    name = name.strip()
-    if not name or not name.isprintable():
-        raise ValueError("A name has letters, and nothing that can't be printed")
+def _not_taken(name: str) -> str:
     if _TAKEN_NAMES.fullmatch(name):
         raise ValueError("This is what speakers without a name are called")
     return name
 
 
-Name = Annotated[str, Field(max_length=100), AfterValidator(_speakers_name)]
+Name = Annotated[SpeakerName, AfterValidator(_not_taken)]
 
 
 class TakesForm(BaseModel):

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from api.errors import NotFound
+from api.renaming import rename_speakers
 from api.store.bodies import from_text, to_text
 from api.store.cursors import from_cursor, to_cursor
 from api.store.database import Database
@@ -80,6 +81,23 @@ class AnalysisStore:
         if body is None:
             raise _unknown(analysis_id)
         return await asyncio.to_thread(from_text, body)
+
+    async def rename_speakers(self, analysis_id: str, names: Mapping[str, str]) -> Analysis:
+        """Call its speakers by other names, for whoever reads it from now on.
+
+        Raises:
+            NotFound: there is none by that id.
+            InvalidOption: see `api.renaming`.
+        """
+        key = _known_form(analysis_id)
+        query = sa.select(analyses.c.body).where(analyses.c.id == key)
+        while True:
+            body = await self._database.read(lambda connection: connection.scalar(query))
+            if body is None:
+                raise _unknown(analysis_id)
+            renamed, replace = await asyncio.to_thread(_replacement, body, names)
+            if await self._database.write(replace):
+                return renamed
 
     async def delete(self, analysis_id: str) -> None:
         """
@@ -152,6 +170,36 @@ def insertion(analysis: Analysis) -> Callable[[sa.Connection], None]:
                 connection.execute(sa.insert(table), rows)
 
     return insert
+
+
+def _replacement(
+    body: str, names: Mapping[str, str]
+) -> tuple[Analysis, Callable[[sa.Connection], bool]]:
+    """The analysis with its new names, and what puts it in the place of `body`.
+
+    That one says no, and changes nothing, where somebody else has renamed or deleted the analysis
+    meanwhile. It is work for a thread, as `insertion` is.
+    """
+    renamed = rename_speakers(from_text(body), names)
+    text = to_text(renamed)
+    segment = segments.c
+    present = sa.update(analyses).where(analyses.c.id == renamed.id, analyses.c.body == body)
+    of_segments = sa.update(segments).where(
+        segment.analysis_id == renamed.id, segment.speaker.in_(list(names))
+    )
+
+    def replace(connection: sa.Connection) -> bool:
+        if connection.execute(present.values(body=text)).rowcount == 0:
+            return False
+        if names:
+            called = sa.case(dict(names), value=segment.speaker)
+            connection.execute(of_segments.values(speaker=called))
+            # One by one, two speakers who change names would meet in the middle.
+            connection.execute(sa.delete(speakers).where(speakers.c.analysis_id == renamed.id))
+            connection.execute(sa.insert(speakers), list(_speaker_rows(renamed)))
+        return True
+
+    return renamed, replace
 
 
 _SUMMARY = "id created_at duration language transcription speaker_count emotions".split()

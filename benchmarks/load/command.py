@@ -79,6 +79,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         default=os.cpu_count(),
         help="threads that peers may use (default: all)",
     )
+    add(
+        "--perf-analyzer",
+        type=Path,
+        metavar="PROGRAM",
+        help="NVIDIA's, beside our own load on leaf models; the README says where to get it",
+    )
     add("--rounds", type=int, help="instead of the scenario's")
     add("--requests", type=int, help="in each run, instead of the scenario's")
     add(
@@ -114,7 +120,7 @@ def run(parsed: argparse.Namespace) -> int:
         "peer_packages": (
             machine.versions_of(parsed.peers_python) if len(contenders) > 1 else None
         ),
-        "runs": runner.run_scenario(scenario, contenders),
+        "runs": runner.run_scenario(scenario, contenders, parsed.perf_analyzer),
     }
     path = report.write(results, parsed.out)
     print(report.as_markdown(results), end="")

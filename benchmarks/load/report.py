@@ -10,6 +10,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from benchmarks.errors import UsageError
+from benchmarks.load import perf_analyzer
 from benchmarks.load.machine import is_quiet
 from benchmarks.load.summary import ratios, spread
 from benchmarks.load.targets import SERVICE
@@ -115,7 +116,7 @@ def refresh_table(readme: Path, folder: Path) -> str:
 def _table_line(results: Results, load: str) -> str:
     ours = runs_of(results, SERVICE, load)
     best, ratio = "", ""
-    others = [name for name in names(results) if name != SERVICE]
+    others = [name for name in names(results) if name not in (SERVICE, perf_analyzer.NAME)]
     if others:
         best = max(others, key=lambda name: _median(results, name, load))
         ratio = _ratio(results, best, load)
@@ -230,7 +231,8 @@ def _pick(percentile: str) -> Callable[[Run], float | None]:
 
 
 def _latency(run: Run, percentile: str) -> float | None:
-    return None if run["latency_s"] is None else float(run["latency_s"][percentile])
+    found = (run["latency_s"] or {}).get(percentile)
+    return None if found is None else float(found)
 
 
 def _mean_batch(run: Run) -> float | None:

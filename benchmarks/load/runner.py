@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.load import machine, targets
+from benchmarks.load import machine, perf_analyzer, targets
 from benchmarks.load.clips import SAMPLE_RATE_HZ, Clip, clip_audio, clips, speech
 from benchmarks.load.counters import Counters, Growth, read, service_figures, triton_figures
 from benchmarks.load.generator import Request, probe, run_load, sender
 from benchmarks.load.processes import Meter
-from benchmarks.load.scenarios import Load, Scenario
+from benchmarks.load.scenarios import Closed, Load, Scenario
 from benchmarks.load.summary import latencies, summarise
 from benchmarks.load.targets import SERVICE, Target
 
@@ -42,8 +42,13 @@ class Contender:
     start: Start
 
 
-def run_scenario(scenario: Scenario, contenders: Sequence[Contender]) -> list[dict[str, Any]]:
+def run_scenario(
+    scenario: Scenario, contenders: Sequence[Contender], analyzer: Path | None = None
+) -> list[dict[str, Any]]:
     """All runs, in the order in which they were made: rounds of A B C, loads within a turn.
+
+    Args:
+        analyzer: NVIDIA's perf_analyzer, which then measures a leaf model in the service's turn.
 
     Raises:
         BenchmarkError: somebody doesn't start, or nothing was answered.
@@ -55,15 +60,11 @@ def run_scenario(scenario: Scenario, contenders: Sequence[Contender]) -> list[di
             _say(f"round {round_ + 1}/{scenario.rounds}: {contender.name} starts")
             with contender.start() as target:
                 turn = asyncio.run(_turn(scenario, target, round_))
-            for figures in turn:
-                runs.append(
-                    {
-                        "target": contender.name,
-                        "round": round_,
-                        "load_average_before": before,
-                        **figures,
-                    }
-                )
+                about = {"round": round_, "load_average_before": before}
+                runs += [{"target": contender.name, **about, **figures} for figures in turn]
+                if analyzer is not None and target.name == SERVICE:
+                    analyzed = _analyzed(scenario, target, analyzer)
+                    runs += [{"target": perf_analyzer.NAME, **about, **found} for found in analyzed]
     return runs
 
 
@@ -92,6 +93,15 @@ async def _turn(scenario: Scenario, target: Target, round_: int) -> list[dict[st
             found.append(figures)
             _say(_line(target, load, figures))
         return found
+
+
+def _analyzed(scenario: Scenario, target: Target, program: Path) -> Iterator[dict[str, Any]]:
+    """What perf_analyzer says of each load of a leaf model."""
+    url = _base(scenario, target)
+    for load in scenario.loads:
+        if scenario.model is not None and isinstance(load, Closed):
+            _say(f"  {perf_analyzer.NAME}, {load.name}")
+            yield perf_analyzer.measure(program, url, scenario, load)
 
 
 async def _measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from typing_extensions import Unpack
 
@@ -48,6 +48,10 @@ class AsyncAnalyses:
     async def get(self, analysis_id: str) -> Analysis:
         """One analysis, as it was answered."""
         return await self._transport.call(routes.get_analysis(analysis_id))
+
+    async def rename_speakers(self, analysis_id: str, names: Mapping[str, str]) -> Analysis:
+        """Call its speakers by other names: `{"SPEAKER_00": "Anna"}`, in every later export."""
+        return await self._transport.call(routes.rename_analysis_speakers(analysis_id, names))
 
     async def delete(self, analysis_id: str) -> None:
         """Delete an analysis for good."""

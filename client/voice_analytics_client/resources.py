@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from typing_extensions import Unpack
 
@@ -47,6 +47,10 @@ class Analyses:
     def get(self, analysis_id: str) -> Analysis:
         """One analysis, as it was answered."""
         return self._transport.call(routes.get_analysis(analysis_id))
+
+    def rename_speakers(self, analysis_id: str, names: Mapping[str, str]) -> Analysis:
+        """Call its speakers by other names: `{"SPEAKER_00": "Anna"}`, in every later export."""
+        return self._transport.call(routes.rename_analysis_speakers(analysis_id, names))
 
     def delete(self, analysis_id: str) -> None:
         """Delete an analysis for good."""

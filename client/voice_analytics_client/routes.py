@@ -94,6 +94,17 @@ def get_analysis(analysis_id: str) -> Request[Analysis]:
     return Request("GET", f"/audio/analyses/{path_part(analysis_id)}", json_as(Analysis))
 
 
+def rename_analysis_speakers(analysis_id: str, names: Mapping[str, str]) -> Request[Analysis]:
+    """Not repeatable: had only the answer been lost, nobody would go by the old names any more."""
+    return Request(
+        "PATCH",
+        f"/audio/analyses/{path_part(analysis_id)}",
+        json_as(Analysis),
+        body={"speakers": dict(names)},
+        is_repeatable=False,
+    )
+
+
 def delete_analysis(analysis_id: str) -> Request[None]:
     return Request("DELETE", f"/audio/analyses/{path_part(analysis_id)}", nothing)
 

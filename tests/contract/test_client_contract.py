@@ -22,6 +22,7 @@ METHODS = {
     "POST /audio/analyze": ["analyze", "analyze_as"],
     "GET /audio/analyses": ["analyses.list", "analyses.page"],
     "GET /audio/analyses/{analysis_id}": ["analyses.get"],
+    "PATCH /audio/analyses/{analysis_id}": ["analyses.rename_speakers"],
     "DELETE /audio/analyses/{analysis_id}": ["analyses.delete"],
     "GET /audio/analyses/{analysis_id}/export": ["analyses.export"],
     "POST /audio/jobs": ["jobs.submit"],

@@ -105,14 +105,28 @@ def test_the_timeline_is_used_with_mouse_and_keyboard(page: Page) -> None:
 
 
 def test_speakers_get_names_that_stay(page: Page) -> None:
+    """In every browser and in every export, where they once stayed in one browser."""
     send(page, SAMPLE)
     page.get_by_label("Name of SPEAKER_00").fill("<b>Ann</b>")
     page.get_by_label("Name of SPEAKER_00").press("Enter")
     expect(page.locator(".passage .who").first).to_have_text("<b>Ann</b>")
     expect(page.locator(".lane-name").first).to_have_text("<b>Ann</b>")
+    page.evaluate("localStorage.clear()")
     page.get_by_role("link", name="History").click()
     page.locator("tbody a").first.click()
     expect(page.locator(".passage .who").first).to_have_text("<b>Ann</b>")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="txt").click()
+    assert "<b>Ann</b>" in Path(download.value.path()).read_text()
+
+
+def test_two_speakers_do_not_share_a_name(page: Page) -> None:
+    send(page, SAMPLE)
+    name = page.get_by_label("Name of SPEAKER_00")
+    name.fill("SPEAKER_01")
+    name.press("Enter")
+    expect(page.get_by_text("Two speakers can't share a name")).to_be_visible()
+    expect(name).to_have_value("Speaker 1")
 
 
 def test_every_format_is_downloaded(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -56,6 +57,20 @@ def test_what_was_answered_is_kept_until_it_is_deleted(caller: httpx.Client) -> 
     for answer in (caller.get(path), caller.delete(path), caller.get(f"{path}/export?format=srt")):
         assert refused(answer, 404)["error"] == "NotFound"
     assert made["id"] not in [i["id"] for i in page(caller, limit=100)["items"]]
+
+
+def test_speakers_are_called_by_the_names_that_a_person_gives(caller: httpx.Client) -> None:
+    made = analyse(caller, SAMPLE.read_bytes())
+    path = f"/audio/analyses/{made['id']}"
+    renamed = caller.patch(path, json={"speakers": {"SPEAKER_00": " Anna "}})
+    assert renamed.status_code == 200, renamed.text
+    expected = json.loads(json.dumps(made).replace('"SPEAKER_00"', '"Anna"'))
+    assert renamed.json() == caller.get(path).json() == expected
+    assert "<v Anna>" in caller.get(f"{path}/export?format=vtt").text
+    for names in ({"SPEAKER_00": "Ben"}, {"Anna": "SPEAKER_01"}, {"Anna": "\n"}, {}):
+        assert refused(caller.patch(path, json={"speakers": names}), 422)
+    assert caller.get(path).json() == expected
+    assert refused(caller.patch(f"{path[:-1]}!", json={"speakers": {"Anna": "B"}}), 404)
 
 
 def test_pages_and_filters(caller: httpx.Client) -> None:

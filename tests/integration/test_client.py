@@ -88,6 +88,9 @@ def test_analyses_are_listed_over_pages_fetched_exported_and_deleted(
     assert [summary.id for page in pages for summary in page.items] == listed
     assert voices.analyses.get(made[0].id) == made[0]
     assert voices.analyses.export(made[0].id, "rttm").startswith(f"SPEAKER {made[0].id} 1 ")
+    renamed = voices.analyses.rename_speakers(made[1].id, {"SPEAKER_00": "Anna"})
+    assert renamed == voices.analyses.get(made[1].id) != made[1]
+    assert renamed.speakers[0].id == "Anna"
     assert json.loads(voices.analyses.export(made[0].id, "json"))["id"] == made[0].id
     voices.analyses.delete(made[0].id)
     with pytest.raises(NotFound) as caught:

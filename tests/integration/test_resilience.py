@@ -91,7 +91,7 @@ def test_a_worker_that_is_slow_to_move_is_not_taken_for_a_dead_one(production: P
         worker.resume()
     asking.join(60)
     assert [answer.status_code for answer in answers] == [200]
-    assert all(worker.is_running() for worker in workers)
+    assert all(worker.is_running() for worker in held)
 
 
 def test_a_caller_that_hangs_up_stops_its_work(victim: Service) -> None:

@@ -85,6 +85,37 @@ async def test_saving_twice_changes_nothing(store: AnalysisStore, database: Data
     assert (await store.get("a1")).transcription == "one two"
 
 
+async def test_speakers_get_other_names(store: AnalysisStore, database: Database) -> None:
+    """Also each other's: two rows that trade a key would meet in the middle."""
+    await store.save(analysis("a1", texts=["one", "two"], speakers=2))
+    await store.save(analysis("a2", texts=["one", "two"], speakers=2))
+    untouched = await store.get("a2")
+    swapped = {"SPEAKER_00": "SPEAKER_01", "SPEAKER_01": "SPEAKER_00"}
+    renamed = await store.rename_speakers("a1", swapped)
+    assert await store.get("a1") == renamed
+    assert [segment.speaker for segment in renamed.segments] == ["SPEAKER_01", "SPEAKER_00"]
+    assert await store.rename_speakers("a1", {"SPEAKER_01": "Anna"}) == await store.get("a1")
+    assert await store.get("a2") == untouched
+    columns = tables.segments.c
+    query = sa.select(columns.speaker).where(columns.analysis_id == "a1").order_by(columns.position)
+    kept = await database.read(lambda connection: connection.scalars(query).all())
+    assert kept == ["Anna", "SPEAKER_00"]
+    with pytest.raises(InvalidOption):
+        await store.rename_speakers("a1", {"SPEAKER_01": "Ben"})
+    with pytest.raises(NotFound):
+        await store.rename_speakers("a3", {"SPEAKER_01": "Ben"})
+
+
+async def test_names_given_at_once_are_all_kept(store: AnalysisStore) -> None:
+    """Both read the analysis before either wrote it: the later one would undo the earlier."""
+    await store.save(analysis("a1", texts=["one", "two", "three"], speakers=3))
+    given = {f"SPEAKER_{n:02}": name for n, name in enumerate(("Ann", "Ben", "Cem"))}
+    await asyncio.gather(
+        *(store.rename_speakers("a1", {speaker: name}) for speaker, name in given.items())
+    )
+    assert [speaker.id for speaker in (await store.get("a1")).speakers] == ["Ann", "Ben", "Cem"]
+
+
 async def test_deleting_takes_all_rows(store: AnalysisStore, database: Database) -> None:
     await store.save(analysis("a1", texts=["one", "two"]))
     await store.delete("a1")

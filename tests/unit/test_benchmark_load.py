@@ -16,7 +16,7 @@ from python_multipart.multipart import MultipartParser
 
 from benchmarks import table
 from benchmarks.cli import main
-from benchmarks.load import report
+from benchmarks.load import perf_analyzer, report
 from benchmarks.load.clips import clips
 from benchmarks.load.counters import Growth, service_figures, triton_figures
 from benchmarks.load.generator import Outcome, Reply, Request, run_load
@@ -259,6 +259,25 @@ def test_a_report_compares_round_by_round_and_the_table_names_the_best_peer(tmp_
     assert line.startswith("| [trial](results/trial.md) | 1 client | 90.0 (80.0–100.0) |")
     assert "| quick | 3.00 (2.00–4.00) |" in line
     assert "prove nothing" in report.as_markdown(results_of("trial", quiet=False))
+
+
+def test_nvidias_figures_stand_beside_ours_and_are_no_peers(tmp_path: Path) -> None:
+    """The CSV is that of perf_analyzer 2.51.0 for batches of 8 windows of 2 s."""
+    found = perf_analyzer.figures(
+        "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,"
+        "Server Compute Input,Server Compute Infer,Server Compute Output,Client Recv,"
+        "p50 latency,p90 latency,p95 latency,p99 latency\n"
+        "1,468.857,313,2586,3253,169,10583,140,0,13420,27075,37151,50597\n\n",
+        windows_s=2.0,
+    )
+    assert found["audio_s_per_s"] == 937.714
+    assert found["latency_s"] == {"p50": 0.0134, "p95": 0.0372, "p99": 0.0506}
+    results = results_of("trial")
+    about = {"target": perf_analyzer.NAME, "load_average_before": 0.1, "load": "1 client"}
+    results["runs"] += [{**about, "round": n, **found} for n in range(2)]
+    said = report.write(results, tmp_path).read_text()
+    assert "| perf_analyzer | 937.7 (937.7–937.7) | 0.10 (0.09–0.11) | 0.013" in said
+    assert "| quick | 3.00 (2.00–4.00) |" in report.table(tmp_path).splitlines()[2]
 
 
 def test_the_readmes_table_is_made_from_the_committed_results() -> None:

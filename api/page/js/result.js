@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { clock, el, percent, save } from "./dom.js";
 import { emotionColour, speakerColour } from "./colours.js";
+import { problem } from "./problem.js";
 import { timeline } from "./timeline.js";
 import { transcript } from "./transcript.js";
 import { peaksOf } from "./waveform.js";
@@ -96,15 +97,22 @@ function downloads(id) {
 function people(analysis, names, onRename) {
   const { talk_time: talk, words_per_minute: pace } = analysis.conversation;
   const total = Object.values(talk).reduce((sum, time) => sum + time, 0) || 1;
-  return el("aside", { class: "people", "aria-label": "Speakers" }, analysis.speakers.map((speaker, index) =>
+  const outcome = el("div", {});
+  const rename = async (speaker, input) => {
+    try {
+      await names.set(speaker, input.value.trim());
+      outcome.replaceChildren();
+    } catch (error) {
+      outcome.replaceChildren(problem(error));
+    }
+    input.value = names.of(speaker);
+    onRename();
+  };
+  return el("aside", { class: "people", "aria-label": "Speakers" }, outcome, analysis.speakers.map((speaker, index) =>
     el("div", { class: "person", style: { "--colour": speakerColour(index) } },
       el("input", {
-        value: names.of(speaker.id), "aria-label": `Name of ${speaker.id}`, spellcheck: false,
-        onchange: (event) => {
-          names.set(speaker.id, event.target.value.trim());
-          event.target.value = names.of(speaker.id);
-          onRename();
-        },
+        value: names.of(speaker.id), "aria-label": `Name of ${speaker.id}`, spellcheck: false, maxLength: 100,
+        onchange: (event) => rename(speaker.id, event.target),
       }),
       el("div", { class: "share", title: "share of the talking" },
         el("i", { style: { width: percent((talk[speaker.id] ?? 0) / total) } })),
@@ -116,15 +124,17 @@ function people(analysis, names, onRename) {
     )));
 }
 
-// The server knows voices, not names: what they are called stays in this browser.
+// What speakers are called now: the server keeps it, the analysis at hand has what they were called.
 function speakerNames(id) {
-  const place = `names:${id}`;
-  const given = JSON.parse(localStorage.getItem(place) ?? "{}");
+  const now = {};
+  const current = (speaker) => now[speaker] ?? speaker;
+  const of = (speaker) => current(speaker).replace(/^SPEAKER_0*(\d+)$/, (_, n) => `Speaker ${Number(n) + 1}`);
   return {
-    of: (speaker) => given[speaker] || speaker.replace(/^SPEAKER_0*(\d+)$/, (_, n) => `Speaker ${Number(n) + 1}`),
-    set(speaker, name) {
-      given[speaker] = name;
-      localStorage.setItem(place, JSON.stringify(given));
+    of,
+    async set(speaker, name) {
+      if (!name || name === of(speaker)) return;
+      await call(`/audio/analyses/${id}`, { method: "PATCH", json: { speakers: { [current(speaker)]: name } } });
+      now[speaker] = name;
     },
   };
 }
