@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import errors, tracing
 from api.metrics import Metrics
 from api.openai import errors as openai
+from api.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -240,13 +241,17 @@ def _request_id(scope: Scope) -> str:
 
 
 class UploadLimit:
-    """Refuses a body that is too large while it arrives, before it fills memory or disk."""
+    """Refuses a body that is too large while it arrives, before it fills memory or disk.
+
+    Bodies that arrive together take turns, chunk by chunk.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int, of_path: Mapping[str, int]) -> None:
         """`of_path`: limits of routes that take more or less than the others' `max_bytes`."""
         self._app = app
         self._max_bytes = max_bytes
         self._of_path = of_path
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -258,6 +263,8 @@ class UploadLimit:
         async def limited() -> Message:
             nonlocal received
             message = await receive()
+            if message.get("more_body"):
+                await self._turns.take()
             received += len(message.get("body", b""))
             if received > max_bytes:
                 # An HTTPException passes FastAPI's body parser unchanged; no other type does.

@@ -34,6 +34,7 @@ from api.errors import (
 )
 from api.restarts import IsWaitedFor, Restarts
 from api.tensors import ModelSpec, Tensors
+from api.turns import Turns
 
 LOAD_TIMEOUT_S = 300.0
 """A full-size Whisper takes tens of seconds to load from a cold disk."""
@@ -119,6 +120,7 @@ class TritonClient:
         self._figures = figures
         self._client = grpc_aio.InferenceServerClient(url, channel_args=_CHANNEL)
         self._on_call = on_call
+        self._turns = Turns()  # a request of 1 MB is copied four times on its way out
         self._restarts = Restarts(self._is_ready, is_waited_for, self._asked_again)
 
     async def infer(
@@ -140,6 +142,7 @@ class TritonClient:
     async def _ask(
         self, spec: ModelSpec, inputs: Tensors, *, timeout_s: float, version: str
     ) -> Tensors:
+        await self._turns.take()
         started = time.perf_counter()
         answered = False
         try:

@@ -15,8 +15,9 @@ import psutil
 from benchmarks.load.clips import ROOT
 from benchmarks.load.versions import here
 
-_QUIET_LOAD: Final = 0.5
-"""A load average above this before anything was started: somebody else uses the machine."""
+_LOOK_S: Final = 3.0
+_QUIET_SHARE: Final = 0.05
+"""More than this in use before anything was started: somebody else uses the machine."""
 
 
 def facts() -> dict[str, Any]:
@@ -45,14 +46,18 @@ def versions_of(python: Path) -> dict[str, str]:
     return versions
 
 
-def load_average() -> float:
-    """How many processes wanted to run, on average over the last minute."""
-    return round(os.getloadavg()[0], 2)
+def busy_share() -> float:
+    """Share of all cores that is in use now, what the host takes away among it, 0 to 1.
+
+    To be asked while nobody who is measured runs. The load average won't do: for two minutes it
+    remembers who was measured before.
+    """
+    return float(round(psutil.cpu_percent(_LOOK_S) / 100, 3))
 
 
-def is_quiet(load: float) -> bool:
+def is_quiet(share: float) -> bool:
     """Whether figures measured now can be trusted."""
-    return load <= _QUIET_LOAD
+    return share <= _QUIET_SHARE
 
 
 def _commit() -> str:

@@ -49,7 +49,7 @@ def as_markdown(results: Results) -> str:
         f"{machine['memory_bytes'] / 2**30:.0f} GiB{_gpus(machine)}; {machine['system']}; "
         f"commit {machine['commit']}, {machine['measured_at']}.",
     ]
-    if not all(is_quiet(run["load_average_before"]) for run in results["runs"]):
+    if not all(is_quiet(run["busy_before"]) for run in results["runs"]):
         lines += ["", "**The machine was busy with other work: these figures prove nothing.**"]
     for load in loads(results):
         lines += ["", f"## {load}", "", *_comparison(results, load)]

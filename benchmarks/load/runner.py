@@ -56,11 +56,11 @@ def run_scenario(
     runs: list[dict[str, Any]] = []
     for round_ in range(scenario.rounds):
         for contender in contenders:
-            before = machine.load_average()
+            before = machine.busy_share()
             _say(f"round {round_ + 1}/{scenario.rounds}: {contender.name} starts")
             with contender.start() as target:
                 turn = asyncio.run(_turn(scenario, target, round_))
-                about = {"round": round_, "load_average_before": before}
+                about = {"round": round_, "busy_before": before}
                 runs += [{"target": contender.name, **about, **figures} for figures in turn]
                 if analyzer is not None and target.name == SERVICE:
                     analyzed = _analyzed(scenario, target, analyzer)

@@ -80,12 +80,12 @@ def run(parsed: argparse.Namespace) -> int:
     lengths_s = (parsed.lengths[0], parsed.lengths[1])
     calls = arrivals.steps(parsed.profile, lengths_s, parsed.seed)
     settings = {"WORKERS": "1", "MAX_CONCURRENT_REQUESTS": "1000"}
-    before = machine.load_average()
+    before = machine.busy_share()
     with targets.service(parsed.start, (folder / "repository").resolve(), settings) as target:
         recorded = asyncio.run(_record(target, calls, parsed.seed))
     report = {
         "machine": machine.facts(),
-        "load_average_before": before,
+        "busy_before": before,
         "weights": parsed.weights,
         "profile": [{"seconds": s, "calls_per_s": rate} for s, rate in parsed.profile],
         "batches": recorded["batches"],
