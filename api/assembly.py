@@ -38,13 +38,15 @@ class Spoken:
     """Who spoke when.
 
     Attributes:
-        turns: in order of time.
+        turns: in order of time; they may overlap.
+        exclusive: the same with one speaker at a time, the likeliest: whose the words are.
         track: what they were drawn from; None where nobody was told apart.
         identities: of the speakers that were recognised, by the turns' names.
         known_voices: how many were compared.
     """
 
     turns: Sequence[Turn] = ()
+    exclusive: Sequence[Turn] = ()
     track: VoiceTrack | None = None
     identities: Mapping[str, Identity] = field(default_factory=dict)
     known_voices: int = 0
@@ -79,7 +81,7 @@ def assemble(
     ]
     turns = found.spoken.turns
     if options.diarize:
-        segments = assign_speakers(segments, turns, found.spoken.track)
+        segments = assign_speakers(segments, found.spoken.exclusive, found.spoken.track)
     curves: tuple[EmotionCurve, ...] = ()
     if options.emotions:
         hearing = Hearing(found.heard, found.emotion_labels)

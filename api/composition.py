@@ -16,6 +16,7 @@ from api.cache import StageCache
 from api.cache_memory import MemoryCache
 from api.cache_redis import RedisCache
 from api.cancelling import cancelled
+from api.detection import Detectors
 from api.endpoints.context import AppState
 from api.errors import StoreUnavailable
 from api.jobs.service import open_jobs
@@ -23,6 +24,7 @@ from api.keys import KeyRing, parse
 from api.limits import Bounds, CallerLimits, RedisCount
 from api.loop_lag import watched
 from api.metrics import Metrics
+from api.overlap import OverlapDetector
 from api.pipeline import Pipeline
 from api.probe import HealthMonitor
 from api.rollouts.opening import (
@@ -73,7 +75,7 @@ async def open_parts(
         cache = open_cache(settings, figures)
         stack.push_async_callback(cache.close)
         store, profiles = AnalysisStore(database), ProfileStore(database)
-        detector = VoiceActivityDetector()
+        detectors = Detectors(VoiceActivityDetector(), OverlapDetector())
         rollouts = await stack.enter_async_context(
             open_rollouts(
                 RolloutParts(
@@ -81,7 +83,7 @@ async def open_parts(
                     repository=repository,
                     triton=triton,
                     serving=serving,
-                    detector=detector,
+                    detectors=detectors,
                     executor=executor,
                     figures=figures,
                     golden_folder=settings.golden_recordings or PROJECT_ROOT / "samples",
@@ -89,7 +91,7 @@ async def open_parts(
             )
         )
         service = AnalysisService(
-            Pipeline(triton, detector, serving, executor, cache, profiles),
+            Pipeline(triton, detectors, serving, executor, cache, profiles),
             store,
             executor,
             figures,
@@ -103,7 +105,7 @@ async def open_parts(
             serving=serving,
             service=service,
             profiles=profiles,
-            detector=detector,
+            detector=detectors.speech,
             executor=executor,
             metrics=figures,
             max_duration_s=settings.max_audio_length,

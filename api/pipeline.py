@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -14,19 +14,20 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from api import stages
 from api.assembly import Findings, Spoken, assemble, to_source
 from api.branches import Branches, Kept, Witness, timed, together
 from api.cache import StageCache, samples_digest
 from api.chunking import chunks
+from api.detection import RELEASES, Detection, Detectors, Speech
 from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
 from api.services import diarization, speaker_embedding
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
 from api.services.known_speakers import KnownVoice, Voice, recognise, usable
+from api.services.overlapping import overlapping
 from api.services.voice_track import VoiceTrack
 from api.services.whisper import Transcript
-from api.services.windows import cover
+from api.services.windows import Window, cover
 from api.serving import ServedModels, Serving
 from api.sound import measure
 from api.speaker_profiles import SpeakerTake
@@ -42,7 +43,6 @@ from api.types import (
     Waveform,
     unheard,
 )
-from api.vad import VAD_RELEASE, VadSettings, VoiceActivityDetector, padded, trimmed
 
 T = TypeVar("T")
 
@@ -53,14 +53,6 @@ the recording's times, but no speaker and no emotion yet."""
 
 FEWEST_ENROLLED_S = 3.0
 """With less speech a voice isn't enrolled; `api.services.known_speakers` has the errors at 3 s."""
-
-
-@dataclass(frozen=True)
-class Speech:
-    """Where speech lies: `regions` with some room for the models, `talk` without for counting."""
-
-    regions: Sequence[Region]
-    talk: Sequence[Region]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +85,14 @@ class Pipeline:
     def __init__(
         self,
         triton: TritonClient,
-        detector: VoiceActivityDetector,
+        detectors: Detectors,
         serving: Serving,
         executor: Executor,
         cache: StageCache,
         profiles: ProfileStore,
     ) -> None:
         self._triton = triton
-        self._detector = detector
+        self._detection = Detection(detectors, executor)
         self._executor = executor
         self._cache = cache
         self._serving = serving
@@ -191,7 +183,7 @@ class Pipeline:
         waveform, options = asked.waveform, asked.options
         timings = dict(asked.timings_ms)
         kept = self._kept(asked.digest, served, deadline, timings, asked.on_progress)
-        speech = await self._find_speech(kept, waveform, options)
+        speech = await self._detection.find_speech(kept, waveform, options)
         regions = speech.regions
         cut = await self._run(lambda: chunks(waveform, regions, max_s=served.chunk_s))
         branches = Branches(self._triton, served, kept, deadline, witness)
@@ -223,23 +215,8 @@ class Pipeline:
         timings_ms: dict[str, float],
         on_progress: OnProgress = unheard,
     ) -> Kept:
-        fingerprints = {**served.fingerprints, stages.VAD.name: VAD_RELEASE}
+        fingerprints = {**served.fingerprints, **RELEASES}
         return Kept(self._cache, digest, fingerprints, deadline, timings_ms, on_progress)
-
-    async def _find_speech(
-        self, kept: Kept, waveform: Waveform, options: AnalysisOptions
-    ) -> Speech:
-        settings: VadSettings = self._detector.settings.tuned(
-            onset=options.speech_threshold,
-            min_silence_s=options.min_silence_s,
-            pad_start_s=options.pad_start_s,
-        )
-        detected = await kept.get(
-            stages.VAD,
-            astuple(settings),
-            lambda: self._run(self._detector.detect, waveform, settings, kept.on_progress),
-        )
-        return Speech(padded(detected, waveform.duration_s, settings), trimmed(detected))
 
     async def hear_voice(self, waveform: Waveform, *, deadline: float) -> SpeakerTake:
         """Hear a recording in which one person speaks, to know the voice again later.
@@ -281,7 +258,7 @@ class Pipeline:
     ) -> HeardVoice:
         digest = await self._run(samples_digest, waveform)
         kept = self._kept(digest, served, deadline, {})
-        regions = (await self._find_speech(kept, waveform, AnalysisOptions())).regions
+        regions = (await self._detection.find_speech(kept, waveform, AnalysisOptions())).regions
         windows = diarization.windows(waveform, regions)
         if not windows:
             return HeardVoice(0.0, np.empty((0, 0), np.float32))
@@ -323,7 +300,7 @@ class Pipeline:
             return Spoken(known_voices=len(known))
         embeddings = await branches.embed(windows)
 
-        def find_speakers() -> Spoken:
+        def find_voices() -> VoiceTrack:
             labels = cluster(
                 embeddings,
                 num_speakers=options.num_speakers,
@@ -331,19 +308,17 @@ class Pipeline:
                 max_speakers=options.max_speakers,
                 same_speaker_cosine=served.same_speaker_cosine,
             )
-            track = VoiceTrack.of(windows, embeddings, labels)
-            people = recognise(track, known, served.same_speaker_cosine)
-            turns, track = diarization.name_speakers(
-                diarization.turns(windows, track, speech.regions, speech.talk),
-                track,
-                {speaker: who.name for speaker, who in people.items()},
-            )
-            return Spoken(turns, track, {who.name: who for who in people.values()}, len(known))
+            return VoiceTrack.of(windows, embeddings, labels)
 
         with timed(branches.kept.timings_ms, "clustering"):
-            spoken = await self._run(find_speakers)
+            track = await self._run(find_voices)
         branches.kept.on_progress("clustering", 1.0)
-        return spoken
+        overlaps = await self._detection.find_overlaps(
+            branches.kept, waveform, speech.regions, len(track.names)
+        )
+        return await self._run(
+            _draw, windows, track, speech, overlaps, known, served.same_speaker_cosine
+        )
 
     async def _hear_emotions(
         self,
@@ -363,3 +338,26 @@ class Pipeline:
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         """Run work that computes in a thread, never on the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+
+
+def _draw(
+    windows: Sequence[Window],
+    track: VoiceTrack,
+    speech: Speech,
+    overlaps: Sequence[Region],
+    known: Sequence[KnownVoice],
+    same_speaker_cosine: float,
+) -> Spoken:
+    """The speakers' turns under their names, of those who are known and of the others."""
+    people = recognise(track, known, same_speaker_cosine)
+    exclusive = diarization.turns(windows, track, speech.regions, speech.talk)
+    names = diarization.names_by_appearance(
+        exclusive, track, {speaker: who.name for speaker, who in people.items()}
+    )
+    return Spoken(
+        turns=diarization.renamed(overlapping(exclusive, track, overlaps), names),
+        exclusive=diarization.renamed(exclusive, names),
+        track=track.renamed(names),
+        identities={who.name: who for who in people.values()},
+        known_voices=len(known),
+    )

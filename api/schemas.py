@@ -102,7 +102,7 @@ class SpeakerResponse(_FromDomain):
 
 
 class SpeakerCountResponse(_FromDomain):
-    """How the speakers were told apart. Turns never overlap: overlapping speech isn't detected."""
+    """How the speakers were told apart. Turns overlap where two were heard at once."""
 
     found: int = Field(description="Speakers in `turns`")
     num_speakers: int | None = Field(description="As asked for")

@@ -39,6 +39,7 @@ def _array_from_bytes(payload: bytes) -> NDArray[np.float32]:
 
 
 VAD: Stage[list[Region]] = Stage("vad", orjson.dumps, _REGIONS.validate_json)
+OVERLAP: Stage[list[Region]] = Stage("overlap", orjson.dumps, _REGIONS.validate_json)
 WHISPER: Stage[list[Transcript]] = Stage(
     whisper.SPEC.name, orjson.dumps, _TRANSCRIPTS.validate_json
 )

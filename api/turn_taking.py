@@ -96,18 +96,21 @@ def floor(spoken: Sequence[Turn], alone: Sequence[Turn]) -> list[Turn]:
 
 
 def interruptions(spoken: Sequence[Turn]) -> list[Interruption]:
-    """Who cut in on whom and kept speaking, in order of time.
+    """Who cut in on whom and kept speaking, in order of time; of two who begin at the same moment
+    neither interrupts.
 
     Args:
         spoken: what `stretches` gave.
     """
     found = []
-    latest: Turn | None = None  # whose sound ends last so far
-    for turn in spoken:
-        if latest is None or turn.end > latest.end:
-            if latest is not None and latest.end - turn.start >= NOTICEABLE_S:
-                found.append(Interruption(by=turn.speaker, of=latest.speaker, start=turn.start))
-            latest = turn
+    latest: Turn | None = None  # of those who began before, whose sound ends last
+    for start, together in groupby(spoken, key=lambda turn: turn.start):
+        begun = list(together)
+        if latest is not None and latest.end - start >= NOTICEABLE_S:
+            cut_in = [turn for turn in begun if turn.end > latest.end]
+            found += [Interruption(by=t.speaker, of=latest.speaker, start=start) for t in cut_in]
+        if latest is None or begun[-1].end > latest.end:
+            latest = begun[-1]
     return found
 
 

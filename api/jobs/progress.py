@@ -7,9 +7,10 @@ from api.types import AnalysisOptions
 WEIGHTS = {
     "decode": 0.03,
     "vad": 0.07,
-    "whisper": 0.55,
+    "whisper": 0.52,
     "speaker_embedding": 0.18,
     "clustering": 0.02,
+    "overlap": 0.03,
     "emotion": 0.13,
     "assembly": 0.02,
 }
@@ -23,7 +24,7 @@ class Progress:
     def __init__(self, options: AnalysisOptions) -> None:
         skipped = set()
         if not options.diarize:
-            skipped |= {"speaker_embedding", "clustering"}
+            skipped |= {"speaker_embedding", "clustering", "overlap"}
         if not options.emotions:
             skipped.add("emotion")
         self._weights = {name: w for name, w in WEIGHTS.items() if name not in skipped}

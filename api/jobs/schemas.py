@@ -37,7 +37,7 @@ class JobResponse(_FromDomain):
     progress: float = Field(description="Share of the work that is done, in [0, 1]; never falls")
     stage: str | None = Field(
         description="The first stage that isn't done: decode, vad, whisper, speaker_embedding, "
-        "clustering, emotion, assembly, store"
+        "clustering, overlap, emotion, assembly, store"
     )
     analysis_id: str | None = Field(description="Of a job that succeeded")
     error: JobError | None = Field(description="Of a job that failed")

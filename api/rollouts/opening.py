@@ -13,6 +13,7 @@ import structlog
 from api import model_config
 from api.cache import StageCache
 from api.cache_memory import MemoryCache
+from api.detection import Detectors
 from api.errors import ConfigurationError, StoreUnavailable, UnusableRelease
 from api.metrics import Metrics
 from api.model_config import ServingFile
@@ -26,7 +27,6 @@ from api.serving import ServedModels, Serving
 from api.store.database import Database
 from api.store.profiles import ProfileStore
 from api.triton import TritonClient
-from api.vad import VoiceActivityDetector
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class RolloutParts:
     repository: Path
     triton: TritonClient
     serving: Serving
-    detector: VoiceActivityDetector
+    detectors: Detectors
     executor: Executor
     figures: Metrics
     golden_folder: Path
@@ -96,7 +96,7 @@ async def open_rollouts(parts: RolloutParts) -> AsyncIterator[Rollouts]:
     uncached = StageCache(MemoryCache(0, 1.0), parts.figures)
     pipeline = Pipeline(
         parts.triton,
-        parts.detector,
+        parts.detectors,
         parts.serving,
         parts.executor,
         uncached,

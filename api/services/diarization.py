@@ -61,8 +61,9 @@ def turns(
 
     Each frame of 10 ms goes to the speaker who is likeliest there, turns below 0.5 s are given to
     their neighbours, and borders within speech move to the quietest moment within 0.5 s. Nobody
-    overlaps, and the talk is covered completely; pauses below 0.3 s between two stretches of one
-    speaker are part of the turn, as in NIST's evaluations.
+    overlaps (:mod:`api.services.overlapping` adds who does), and the talk is covered completely;
+    pauses below 0.3 s between two stretches of one speaker are part of the turn, as in NIST's
+    evaluations.
 
     Args:
         cut: what :func:`windows` returned for these regions.
@@ -86,10 +87,10 @@ def turns(
     return [_turn(start, end, track.names[who], track) for start, end, who in whole]
 
 
-def name_speakers(
+def names_by_appearance(
     drawn: Sequence[Turn], track: VoiceTrack, people: Mapping[str, str]
-) -> tuple[list[Turn], VoiceTrack]:
-    """Give the speakers their names, in turns and track.
+) -> dict[str, str]:
+    """Names for the track's speakers, by the track's own.
 
     Args:
         drawn: what :func:`turns` drew from the track.
@@ -97,10 +98,14 @@ def name_speakers(
             "SPEAKER_00", "SPEAKER_01", … by first appearance.
     """
     by_appearance = dict.fromkeys([*(turn.speaker for turn in drawn), *track.names])
-    names = {
+    return {
         name: people.get(name, f"SPEAKER_{number:02d}") for number, name in enumerate(by_appearance)
     }
-    return [replace(turn, speaker=names[turn.speaker]) for turn in drawn], track.renamed(names)
+
+
+def renamed(drawn: Sequence[Turn], names: Mapping[str, str]) -> list[Turn]:
+    """The turns with another name for each of their speakers."""
+    return [replace(turn, speaker=names[turn.speaker]) for turn in drawn]
 
 
 class Span(Protocol):
@@ -144,7 +149,8 @@ def diarize(
         same_speaker_cosine=same_speaker_cosine,
     )
     track = VoiceTrack.of(cut, embeddings, labels)
-    return name_speakers(turns(cut, track, regions, regions), track, {})[0]
+    drawn = turns(cut, track, regions, regions)
+    return renamed(drawn, names_by_appearance(drawn, track, {}))
 
 
 def _draw(block: Region, track: VoiceTrack) -> list[tuple[float, float, int]]:

@@ -56,7 +56,8 @@ def test_a_conversation(client: httpx.Client) -> None:
     assert {"decode", "vad", "whisper", "emotion", "speaker_embedding", "assembly"} <= set(
         answer["timings_ms"]
     )
-    assert set(answer["cache"]) == {"vad", "whisper", "emotion", "speaker_embedding"}
+    stages = {"vad", "whisper", "emotion", "speaker_embedding"}
+    assert stages <= set(answer["cache"]) <= stages | {"overlap"}
     assert answer["cached"] is (set(answer["cache"].values()) == {"hit"})
 
 

@@ -106,7 +106,9 @@ def test_progress_is_told_until_the_end(client: httpx.Client) -> None:
     assert {event["event"] for event in events[:-1]} == {"progress"}
     assert events[-1]["event"] == events[-1]["data"]["status"] == "succeeded"
     stages = {event["data"]["stage"] for event in events} - {None}
-    assert stages <= set("decode vad whisper speaker_embedding clustering emotion assembly".split())
+    assert stages <= set(
+        "decode vad whisper speaker_embedding clustering overlap emotion assembly".split()
+    )
     (last,) = told(client, job_id, seen=events[-2]["id"])
     assert last == events[-1]
     over = client.get(f"/audio/jobs/{job_id}/events", headers={"Last-Event-ID": events[-1]["id"]})

@@ -32,16 +32,39 @@ def _transcript(*words: tuple[str, float, float]) -> Transcript:
     return Transcript("en", 0.9, {"en": 0.9}, 0.0, (segment,))
 
 
+def test_words_go_to_one_speaker_where_two_hold_a_turn() -> None:
+    """Turns that overlap would give a word to whoever's turn is the longer one."""
+    exclusive = [Turn(1.0, 3.0, A), Turn(10.0, 12.0, B)]
+    overlapping = [Turn(1.0, 3.0, A), Turn(1.0, 2.5, B), Turn(10.0, 12.0, B)]
+    cut = chunks(WAVEFORM, REGIONS)
+    found = Findings(
+        regions=REGIONS,
+        chunks=cut,
+        transcripts=[_transcript(("one", 0.2, 1.5))],
+        spoken=Spoken(overlapping, exclusive, TRACK),
+        heard=[],
+        emotion_labels=[],
+        sound=measure(WAVEFORM.blocks()),
+    )
+    options = AnalysisOptions(emotions=False)
+    analysis = assemble("id", WAVEFORM, options, found, {}, {})
+    assert [segment.speaker for segment in analysis.segments] == [A]
+    assert [(turn.start, turn.speaker) for turn in analysis.turns] == [(1, A), (1, B), (10, B)]
+    assert analysis.conversation.overlap == pytest.approx(1.5)
+    assert analysis.conversation.interruptions == 0
+
+
 def test_a_segment_over_two_speakers_is_split_and_keeps_source_times() -> None:
     cut = chunks(WAVEFORM, REGIONS)
     first, last = cut[0], cut[-1]
     assert first is last, "both regions fit one chunk"
     gap = first.duration_s - 2 * 2.0  # what is left of the silence between them
+    turns = [Turn(1.0, 3.0, A), Turn(10.0, 12.0, B)]
     found = Findings(
         regions=REGIONS,
         chunks=cut,
         transcripts=[_transcript(("one", 0.2, 1.5), ("two", 2.0 + gap, 3.5 + gap))],
-        spoken=Spoken([Turn(1.0, 3.0, A), Turn(10.0, 12.0, B)], TRACK),
+        spoken=Spoken(turns, turns, TRACK),
         heard=[
             HeardWindow(1.0, 3.0, np.array([0.9, 0.1], dtype=np.float32)),
             HeardWindow(10.0, 12.0, np.array([0.2, 0.8], dtype=np.float32)),

@@ -284,7 +284,7 @@ def test_each_stage_gives_back_what_it_got() -> None:
 )
 @pytest.mark.parametrize(
     "stage",
-    [stages.VAD, stages.WHISPER, stages.EMOTION, stages.SPEAKER_EMBEDDING],
+    [stages.VAD, stages.OVERLAP, stages.WHISPER, stages.EMOTION, stages.SPEAKER_EMBEDDING],
     ids=lambda stage: stage.name,
 )
 def test_foreign_bytes_are_a_value_error(stage: Stage[object], payload: bytes) -> None:

@@ -110,6 +110,11 @@ def test_three_people_are_told_apart_in_who_interrupts_whom() -> None:
     assert found.interruptions == 3, "50 ms of overlap at the end is nobody's interruption"
 
 
+def test_who_begin_together_interrupt_nobody() -> None:
+    """The longer of two voices that diarization lets begin at once was counted as cutting in."""
+    assert analyse([Turn(1, 3, A), Turn(1, 5, B)], [], _quiet(6.0)).interruptions == 0
+
+
 def test_loudness_is_each_speakers_own() -> None:
     """Where both speak, the louder one would be heard in the other's figure."""
     time_s = np.arange(10 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
@@ -157,7 +162,7 @@ def test_figures_are_those_counted_frame_by_frame(drawn: list[tuple[int, int, st
 
 
 def _cut_in(frames: list[set[str]]) -> int:
-    """Starts within a sound that lasts until now and ends before theirs, of the latest to end."""
+    """Starts within a sound that began before and ends before theirs, of the latest to end."""
     runs: list[tuple[int, int]] = []
     for who in {who for frame in frames for who in frame}:
         spoken = {f for f, frame in enumerate(frames) if who in frame}
@@ -165,7 +170,7 @@ def _cut_in(frames: list[set[str]]) -> int:
         ends = sorted(f + 1 for f in spoken if f + 1 not in spoken)
         runs += zip(starts, ends, strict=True)
     return sum(
-        any(s <= start and start < e - 1 and e < end for s, e in runs)  # 100 ms aren't noticed
-        and not any(s <= start and e >= end and (s, e) != (start, end) for s, e in runs)
-        for start, end in set(runs)
+        any(s < start < e - 1 and e < end for s, e in runs)  # 100 ms aren't noticed
+        and not any(s < start and e >= end for s, e in runs)
+        for start, end in runs
     )

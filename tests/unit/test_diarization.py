@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from api.services.diarization import (
     diarize,
-    name_speakers,
+    names_by_appearance,
+    renamed,
     turns,
     windows,
 )
@@ -92,10 +93,12 @@ class TestTurns:
         cut = windows(Waveform(np.zeros(8 * SAMPLE_RATE_HZ, np.float32)), regions)
         heard = track(cut, [2, 2, 1, 1, 2, 2])
         drawn = turns(cut, heard, regions, regions)
-        found, named = name_speakers(drawn, heard, {})
+        names = names_by_appearance(drawn, heard, {})
+        found, named = renamed(drawn, names), heard.renamed(names)
         assert [turn.speaker for turn in found] == ["SPEAKER_00", "SPEAKER_01", "SPEAKER_00"]
         assert named.names == ("SPEAKER_02", "SPEAKER_01", "SPEAKER_00")
-        found, named = name_speakers(drawn, heard, {"SPEAKER_02": "Ann"})
+        names = names_by_appearance(drawn, heard, {"SPEAKER_02": "Ann"})
+        found, named = renamed(drawn, names), heard.renamed(names)
         assert [turn.speaker for turn in found] == ["Ann", "SPEAKER_01", "Ann"]
         assert all(turn.confidence and turn.confidence > 0.9 for turn in found)
         assert named.confidence("Ann", 6, 8) == found[2].confidence

@@ -159,6 +159,7 @@ from api.cache import samples_digest
 from api.chunking import chunks
 from api.services import diarization
 from api.services.windows import cover
+from api.overlap import OverlapDetector
 from api.vad import VoiceActivityDetector, padded
 
 def peak_kb():
@@ -171,6 +172,7 @@ before = peak_kb()
 waveform = audio.decode(Path(sys.argv[1]), max_duration_s=36_000, folder=Path(sys.argv[3]))
 samples_digest(waveform)
 regions = padded(detector.detect(waveform), waveform.duration_s)
+OverlapDetector().detect(waveform, regions)
 heard = sum(len(chunk.samples) for chunk in chunks(waveform, regions))
 windows = cover(waveform, regions, window_s=2, hop_s=1) + diarization.windows(waveform, regions)
 heard += sum(len(window.samples) for window in windows)
