@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from api import document
+from api import arenas, document
 from api import metrics as api_metrics
 from api import model_config, tracing
 from api.access import Access
@@ -79,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         ConfigurationError: no Triton is named.
     """
+    arenas.keep_few()
     settings = settings or load_settings()
     triton_url = settings.triton_url
     if triton_url is None:

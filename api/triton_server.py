@@ -25,7 +25,7 @@ from typing import IO
 import psutil
 import structlog
 
-from api import tracing
+from api import arenas, tracing
 from api.errors import ConfigurationError
 from api.model_config import pinned_ensembles
 from api.repository import ENSEMBLE, LEAVES
@@ -273,10 +273,14 @@ def _environment() -> dict[str, str]:
         sysconfig.get_config_var("LIBDIR"),
         os.environ.get("LD_LIBRARY_PATH", ""),
     ]
-    return os.environ | {
-        "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    return (
+        arenas.ENVIRONMENT
+        | os.environ
+        | {
+            "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+    )
 
 
 def _resolve(wanted: Ports, host: str) -> Ports:
