@@ -148,19 +148,26 @@ async def _converse(peer: Peer, session: Session, seat: Seat, after: int, idle_s
         ).model_dump()
 
     delivering = session.outbox.deliver(peer.send, ack, after)
-    await first_of(delivering, _read(peer, session, idle_s), _given_up(seat))
+    await first_of(delivering, _read(peer, session, seat, idle_s), _given_up(seat))
 
 
-async def _read(peer: Peer, session: Session, idle_s: float) -> None:
-    """Feed the session, waiting while it is full: then the socket isn't read either."""
+async def _read(peer: Peer, session: Session, seat: Seat, idle_s: float) -> None:
+    """Feed the session, waiting while it is full: then the socket isn't read either.
+
+    What is read after another connection took the seat was never there: that one was told how much
+    had been received, and sends on from there.
+    """
     while True:
         limit_s = None if session.is_ended else idle_s
         received = await _receive(peer, limit_s, lambda: not session.is_waiting)
+        if seat.is_taken:
+            raise _resumed_elsewhere()
         session.outbox.heard_from_client()
         if isinstance(received, bytes):
             if session.is_ended:
                 raise InvalidMessage("Audio came after the end")
-            await session.receive(received)
+            if not await session.receive(received, lambda: not seat.is_taken):
+                raise _resumed_elsewhere()
         elif isinstance(parse(received), EndMessage):
             await session.end()
         else:
@@ -188,4 +195,8 @@ async def _receive(
 
 async def _given_up(seat: Seat) -> None:
     await seat.taken.wait()
-    raise Conflict("Another connection resumed this stream")
+    raise _resumed_elsewhere()
+
+
+def _resumed_elsewhere() -> Conflict:
+    return Conflict("Another connection resumed this stream")

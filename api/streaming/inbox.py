@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Inbox:
@@ -17,13 +18,20 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._data)
 
-    async def put(self, data: bytes) -> None:
-        """Add bytes, once less than the bound is waiting; bytes for a closed inbox are dropped."""
+    async def put(self, data: bytes, is_wanted: Callable[[], bool] = lambda: True) -> bool:
+        """Add bytes, once less than the bound is waiting, unless they aren't wanted by then.
+
+        Returns:
+            Whether they were wanted; those for a closed inbox are dropped all the same.
+        """
         async with self._changed:
             await self._changed.wait_for(lambda: len(self) < self._max_bytes or self._is_closed)
+            if not is_wanted():
+                return False
             if not self._is_closed:
                 self._data += data
                 self._changed.notify_all()
+            return True
 
     async def take(self, max_bytes: int) -> bytes | None:
         """The next bytes, at most so many; None when the inbox is closed and empty."""

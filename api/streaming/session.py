@@ -116,16 +116,24 @@ class Session:
         """Whether all audio was looked at, and the client has to send more."""
         return self._is_listening and not self._inbox
 
-    async def receive(self, data: bytes) -> None:
+    async def receive(self, data: bytes, is_current: Callable[[], bool]) -> bool:
         """Take audio; wait while too much of it hasn't been looked at.
 
         When the wait is cancelled, nothing was taken, and nothing is counted as received.
+
+        Args:
+            is_current: whether its sender's connection is still the one that is listened to.
+
+        Returns:
+            Whether it was taken: another connection sends again what wasn't.
         """
         data = self._split_sample + data
         whole = len(data) // self._config.sample_bytes * self._config.sample_bytes
-        await self._inbox.put(data[:whole])
+        if not await self._inbox.put(data[:whole], is_current):
+            return False
         self._split_sample = data[whole:]
         self.received_bytes += whole
+        return True
 
     def connected(self) -> None:
         """A client sends on from `received_bytes`: half a sample from before doesn't count."""

@@ -23,6 +23,10 @@ class Seat:
     def __init__(self) -> None:
         self.taken = asyncio.Event()
 
+    @property
+    def is_taken(self) -> bool:
+        return self.taken.is_set()
+
 
 class Sessions:
     """Opens sessions, finds them again, and finishes those whose client doesn't come back."""

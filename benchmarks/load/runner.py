@@ -20,14 +20,14 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load import machine, perf_analyzer, targets
 from benchmarks.load.clips import SAMPLE_RATE_HZ, Clip, clip_audio, clips, speech
 from benchmarks.load.counters import Counters, Growth, read, service_figures, triton_figures
-from benchmarks.load.generator import Request, probe, run_load, sender
+from benchmarks.load.generator import Request, run_load, sender
+from benchmarks.load.health_probe import probing
 from benchmarks.load.processes import Meter
 from benchmarks.load.scenarios import Closed, Load, Scenario
 from benchmarks.load.summary import latencies, summarise
 from benchmarks.load.targets import SERVICE, Target
 
 _TIMEOUT_S: Final = 900.0
-_PROBE_INTERVAL_S: Final = 0.1
 _TOKEN_CHECK: Final = 6
 _WARM_UP_SEED: Final = 10_000
 
@@ -216,21 +216,18 @@ async def _watching(
     scenario: Scenario, target: Target, meter: Meter | None, health_s: list[float]
 ) -> AsyncIterator[None]:
     """Samples the processes and asks for /health while the block runs."""
-    async with httpx.AsyncClient(
-        base_url=target.url, timeout=60, headers=dict(target.headers)
-    ) as other:
-        watchers = [] if meter is None else [asyncio.create_task(meter.watch())]
+    with contextlib.ExitStack() as stack:
         if scenario.probe_health and target.name == SERVICE:
-            await other.get("/health")  # the connection's own cost isn't the answer's
-            watchers.append(
-                asyncio.create_task(probe(other, "/health", _PROBE_INTERVAL_S, health_s))
-            )
+            stack.enter_context(probing(f"{target.url}/health", target.headers, health_s))
+        if meter is None:
+            yield
+            return
+        watching = asyncio.create_task(meter.watch())
         try:
             yield
         finally:
-            for watcher in watchers:
-                watcher.cancel()
-            for ended in await asyncio.gather(*watchers, return_exceptions=True):
+            watching.cancel()
+            for ended in await asyncio.gather(watching, return_exceptions=True):
                 if isinstance(ended, Exception):
                     raise ended
 

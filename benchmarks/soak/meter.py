@@ -106,13 +106,14 @@ def role_of(pid: int) -> str | None:
 
 
 def _role(command: list[str]) -> str | None:
-    """What a process does; None for a zombie and for Python's own trackers."""
+    """What a process does; None for a zombie, for one that is only just being started, and for
+    Python's own trackers."""
     if not command:
         return None
     program = Path(command[0]).name
     if program == "tritonserver":
         return "triton"
-    if program == "triton_python_backend_stub":
+    if program == "triton_python_backend_stub" and len(command) > 1:
         return f"stub {Path(command[1]).parent.parent.name}"  # …/MODEL/VERSION/model.py
     if "multiprocessing.spawn" in " ".join(command):
         return "worker"

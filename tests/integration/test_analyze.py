@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import Any
 
 import httpx
@@ -196,15 +197,18 @@ async def test_concurrent_clips_share_executions_and_keep_their_answers(service:
         before = await _executions(http, service)
         together = await asyncio.gather(*(ask(data) for data in clips))
         after = await _executions(http, service)
+        deadline = time.monotonic() + 10
+        # Triton counts a batch after it has answered it.
+        while after["inferences"] - before["inferences"] < len(clips):
+            assert time.monotonic() < deadline, after
+            after = await _executions(http, service)
     for number, answer in enumerate(together):
         expected = alone[number % len(alone)]
         assert answer["transcription"] == expected["transcription"]
         assert answer["emotions"] == expected["emotions"]
         assert _word_starts(answer) == pytest.approx(_word_starts(expected), abs=0.021)
     requests = after["inferences"] - before["inferences"]
-    executions = after["executions"] - before["executions"]
-    assert requests >= len(clips)
-    assert executions < requests
+    assert after["executions"] - before["executions"] < requests
 
 
 def _word_starts(answer: dict[str, Any]) -> list[float]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
-from api.errors import InvalidMessage, InvalidOption
+from api.errors import Conflict, InvalidMessage, InvalidOption
+from api.streaming.connection import _read as read_from
 from api.streaming.inbox import Inbox
 from api.streaming.messages import ConfigMessage, FinalEvent, PartialEvent, parse
 from api.streaming.outbox import Outbox
 from api.streaming.peers import first_of
+from api.streaming.session import Session
+from api.streaming.sessions import Seat
 
 
 def final(text: str) -> FinalEvent:
@@ -141,6 +145,53 @@ async def test_a_cancelled_put_leaves_nothing() -> None:
     await inbox.close()
     assert await inbox.take(9) == b"a"
     assert await inbox.take(9) is None
+
+
+async def test_what_is_put_after_another_connection_took_over_was_never_there() -> None:
+    """The other connection had been told how much was received, and sent it a second time: the
+    word that it fell into was lost."""
+    inbox, seat = Inbox(1), Seat()
+    await inbox.put(b"a")
+    waiting = asyncio.create_task(inbox.put(b"b", lambda: not seat.is_taken))
+    await asyncio.sleep(0.01)
+    seat.taken.set()
+    assert await inbox.take(9) == b"a"
+    assert not await waiting and not inbox
+
+
+class _Talkative:
+    """A client whose messages had all arrived before it was gone."""
+
+    async def receive(self) -> str | bytes:
+        return b"audio"
+
+    async def send(self, event: dict[str, Any]) -> None:
+        raise AssertionError(event)
+
+
+class _Listening:
+    """What a connection needs of its session."""
+
+    is_ended = is_waiting = False
+
+    def __init__(self, seat: Seat) -> None:
+        self.outbox = Outbox()
+        self.taken: list[bytes] = []
+        self._seat = seat
+
+    async def receive(self, data: bytes, is_current: Callable[[], bool]) -> bool:
+        self.taken.append(data)
+        self._seat.taken.set()  # another connection comes while this one is being read
+        return is_current()
+
+
+async def test_a_connection_that_gave_its_seat_away_is_not_read_any_further() -> None:
+    seat = Seat()
+    session = _Listening(seat)
+    for _ in range(2):
+        with pytest.raises(Conflict):
+            await read_from(_Talkative(), cast(Session, session), seat, 5.0)
+    assert session.taken == [b"audio"]
 
 
 async def test_a_closed_inbox_lets_everybody_go() -> None:
