@@ -56,10 +56,10 @@ class Detection:
         return Speech(padded(detected, waveform.duration_s, settings), trimmed(detected))
 
     async def find_overlaps(
-        self, kept: Kept, waveform: Waveform, regions: Sequence[Region], num_speakers: int
+        self, kept: Kept, waveform: Waveform, regions: Sequence[Region], options: AnalysisOptions
     ) -> Sequence[Region]:
-        """Where two speak at once; nothing is computed where fewer speakers were found."""
-        if num_speakers < 2:
+        """Where two speak at once; nowhere, where the caller says that there is one speaker."""
+        if 1 in (options.num_speakers, options.max_speakers):
             kept.on_progress(stages.OVERLAP.name, 1.0)
             return []
         detector = self._detectors.overlap

@@ -24,7 +24,7 @@ from api.services import diarization, speaker_embedding
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
 from api.services.known_speakers import KnownVoice, Voice, recognise, usable
-from api.services.overlapping import overlapping
+from api.services.overlapping import fewest_speakers, overlapping, windows_alone
 from api.services.voice_track import VoiceTrack
 from api.services.whisper import Transcript
 from api.services.windows import Window, cover
@@ -298,24 +298,28 @@ class Pipeline:
         windows = await self._run(diarization.windows, waveform, speech.regions)
         if not windows:
             return Spoken(known_voices=len(known))
-        embeddings = await branches.embed(windows)
+        embeddings, overlaps = await together(
+            branches.embed(windows),
+            self._detection.find_overlaps(branches.kept, waveform, speech.regions, options),
+        )
 
         def find_voices() -> VoiceTrack:
+            fewest = options.num_speakers or max(
+                options.min_speakers or 1, fewest_speakers(overlaps, speech.talk)
+            )
+            alone = windows_alone(windows, overlaps, fewest)
             labels = cluster(
-                embeddings,
+                embeddings[alone],
                 num_speakers=options.num_speakers,
-                min_speakers=options.min_speakers,
+                min_speakers=fewest,
                 max_speakers=options.max_speakers,
                 same_speaker_cosine=served.same_speaker_cosine,
             )
-            return VoiceTrack.of(windows, embeddings, labels)
+            return VoiceTrack.of(windows, embeddings, labels, alone)
 
         with timed(branches.kept.timings_ms, "clustering"):
             track = await self._run(find_voices)
         branches.kept.on_progress("clustering", 1.0)
-        overlaps = await self._detection.find_overlaps(
-            branches.kept, waveform, speech.regions, len(track.names)
-        )
         return await self._run(
             _draw, windows, track, speech, overlaps, known, served.same_speaker_cosine
         )

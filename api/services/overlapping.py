@@ -7,12 +7,65 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api.services.voice_track import VoiceTrack
-from api.services.windows import MERGE_GAP_S
+from api.services.windows import MERGE_GAP_S, Window
 from api.types import Region, Turn
 
 _PROBE_S = 0.05
+
+_MOST_SHARED = 0.25
+"""Share of a window in which two may be heard before it says little of either: a quarter of the
+second and a half, which the embedding, a mean over time, hardly notices."""
+
+_CERTAIN_S, _CERTAIN_SHARE = 2.0, 0.05
+"""Overlap that there must be two people for. In 49 minutes of single voices, clean, in pink noise
+and in rooms of 0.5 to 0.9 s, 3.4 s of overlap were heard, at most 1.5 s and 4% of any recording."""
+
+_FEWEST_EACH = 3
+"""Windows for each speaker, below which those with overlap are better than none."""
+
+
+def fewest_speakers(overlaps: Sequence[Region], talk: Sequence[Region]) -> int:
+    """How many speakers there are at least: two, where two are heard at once for long enough.
+
+    Args:
+        overlaps: where two are heard at once.
+        talk: where anybody is heard.
+    """
+    overlap_s = sum(overlap.duration_s for overlap in overlaps)
+    talk_s = sum(region.duration_s for region in talk)
+    return 2 if overlap_s >= max(_CERTAIN_S, _CERTAIN_SHARE * talk_s) else 1
+
+
+def windows_alone(
+    cut: Sequence[Window], overlaps: Sequence[Region], num_speakers: int
+) -> NDArray[np.bool_]:
+    """Which windows one voice has for itself, to tell the voices apart by.
+
+    What two say at once sounds like neither of them, and makes one speaker of both: of eight
+    conversations of two people each, clustered with it, one person was found in five where a tenth
+    of the talk overlaps, and in seven where a fifth does.
+
+    Args:
+        cut: in order of time.
+        overlaps: where two are heard at once, in order.
+        num_speakers: how many there are at least.
+
+    Returns:
+        Shape (len(cut),); all of them where too few are left.
+    """
+    starts = np.array([window.start_s for window in cut])
+    ends = np.array([window.end_s for window in cut])
+    shared_s = np.zeros(len(cut))
+    for overlap in overlaps:
+        touched = slice(np.searchsorted(ends, overlap.start), np.searchsorted(starts, overlap.end))
+        shared_s[touched] += np.minimum(ends[touched], overlap.end) - np.maximum(
+            starts[touched], overlap.start
+        )
+    alone: NDArray[np.bool_] = shared_s <= _MOST_SHARED * (ends - starts)
+    return alone if alone.sum() >= _FEWEST_EACH * num_speakers else np.ones(len(cut), np.bool_)
 
 
 def overlapping(

@@ -39,14 +39,19 @@ class VoiceTrack:
 
     @classmethod
     def of(
-        cls, cut: Sequence[Window], embeddings: NDArray[np.float32], labels: NDArray[np.int64]
+        cls,
+        cut: Sequence[Window],
+        embeddings: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        clustered: NDArray[np.bool_] | None = None,
     ) -> VoiceTrack:
-        """The track of windows that were clustered.
+        """The track of windows, all of which or some were clustered.
 
         Args:
             cut: at least one window, in order of time.
             embeddings: float32, shape (len(cut), dim).
-            labels: shape (len(cut),), 0..k-1 by first appearance.
+            labels: of those that were clustered, in order, 0..k-1 by first appearance.
+            clustered: which those are, shape (len(cut),); None says all of them.
 
         Returns:
             Speakers are "SPEAKER_00", "SPEAKER_01", … by label.
@@ -54,12 +59,14 @@ class VoiceTrack:
         Raises:
             ValueError: windows, embeddings and labels differ in number.
         """
-        if not len(cut) == len(embeddings) == len(labels):
+        if clustered is None:
+            clustered = np.ones(len(cut), np.bool_)
+        if not (len(cut) == len(embeddings) == len(clustered) and clustered.sum() == len(labels)):
             raise ValueError(
                 f"{len(cut)} windows, {len(embeddings)} embeddings and {len(labels)} labels"
             )
         units = unit_rows(embeddings.astype(np.float64))
-        voices, windows = sums_by(labels, units)
+        voices, windows = sums_by(labels, units[clustered])
         moments_s, rows = _moments(cut)
         return cls(
             names=tuple(f"SPEAKER_{label:02d}" for label in range(len(voices))),

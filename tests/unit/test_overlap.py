@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import api.overlap
 from api.overlap import FRAME_SAMPLES, OverlapDetector, OverlapSettings, overlaps
-from api.services.overlapping import overlapping
+from api.services.overlapping import fewest_speakers, overlapping, windows_alone
 from api.services.voice_track import VoiceTrack
 from api.services.windows import Window
 from api.types import SAMPLE_RATE_HZ, Region, Turn, Waveform
@@ -117,6 +117,49 @@ A, B, C = "SPEAKER_00", "SPEAKER_01", "SPEAKER_02"
 
 def spans(found: list[Turn]) -> list[tuple[float, float, str]]:
     return [(turn.start, turn.end, turn.speaker) for turn in found]
+
+
+class TestClustering:
+    """What two say at once made one speaker of both."""
+
+    CUT = tuple(
+        Window(n * 0.75, n * 0.75 + 1.5, 24_000, Waveform(np.zeros(96_000, np.float32)))
+        for n in range(5)
+    )
+
+    def test_windows_in_which_two_are_heard_are_left_out(self) -> None:
+        assert windows_alone(self.CUT, [], 1).all()
+        # windows reach from 0, 0.75, 1.5, … for 1.5 s: 0.3 s of the second, all of the next two
+        assert windows_alone(self.CUT, [Region(1.95, 2.95)], 1).tolist() == [True] * 2 + [
+            False,
+            False,
+            True,
+        ]
+        # two short ones add up in the last window, and not in the one before it
+        heard = [Region(3.5, 3.7), Region(3.9, 4.1)]
+        assert windows_alone(self.CUT, heard, 1).tolist() == [True] * 4 + [False]
+
+    def test_where_too_few_are_left_all_are_used(self) -> None:
+        heard = [Region(0.0, 2.5)]
+        assert windows_alone(self.CUT, heard, 1).sum() == 5
+
+    def test_two_must_be_there_where_two_are_heard_for_long_enough(self) -> None:
+        talk = [Region(0, 30), Region(40, 50)]
+        assert fewest_speakers([Region(1, 1.9), Region(45, 46.2)], talk) == 2
+        assert fewest_speakers([Region(1, 2.9)], talk) == 1, "too short"
+        assert fewest_speakers([Region(1, 3.5)], [Region(0, 100)]) == 1, "a room's echo"
+        assert fewest_speakers([], talk) == 1
+
+    def test_a_track_knows_voices_of_the_clustered_and_hears_all(self) -> None:
+        embeddings = np.eye(3, dtype=np.float32)[[0, 0, 2, 1, 1]]
+        clustered = np.array([True, True, False, True, True])
+        labels = np.array([0, 0, 1, 1])
+        track = VoiceTrack.of(self.CUT, embeddings, labels, clustered)
+        assert track.windows.tolist() == [2.0, 2.0]
+        np.testing.assert_array_equal(track.voices, 2 * np.eye(3)[:2])
+        assert track.at(np.array([self.CUT[2].centre_s])).tolist() == [[0.0, 0.0]]
+        with pytest.raises(ValueError, match="4 labels"):
+            VoiceTrack.of(self.CUT, embeddings, labels)
 
 
 class TestTurns:
