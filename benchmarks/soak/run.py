@@ -166,7 +166,7 @@ class Soak:
         hurt = chaos.Chaos(self._service.url, self._meter, self.ledger, self._plan.seed)
         every_s, kinds = self._plan.kill_every_s, chaos.kinds()
         for pause_s, kind in chaos.schedule(self._plan.seed, every_s, kinds):
-            if await self._pause(pause_s) or self.ledger.now_s() > until_s:
+            if self.ledger.now_s() + pause_s > until_s or await self._pause(pause_s):
                 return
             await hurt.strike(kind)
 
