@@ -1,4 +1,4 @@
-// The microphone as blocks of 16-bit samples at the rate that was asked for.
+// The microphone as blocks of 16-bit samples at the rate that was asked for; none comes after stop().
 
 export async function listen(rateHz, onBlock) {
   if (!navigator.mediaDevices) {
@@ -21,6 +21,7 @@ export async function listen(rateHz, onBlock) {
     stop() {
       if (stopped) return;
       stopped = true;
+      capture.port.onmessage = null; // a block may be under way from the audio thread
       stream.getTracks().forEach((track) => track.stop());
       context.close();
     },
