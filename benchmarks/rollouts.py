@@ -39,6 +39,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "samples" / "conversation.wav"
@@ -52,13 +53,14 @@ GATES = {"min_requests": 10, "agreement": None, "p95_ratio": None}
 class Figures:
     """What the callers of one run were told, and how long they waited."""
 
-    seconds: list[float] = field(default_factory=list)
+    asked: list[tuple[float, float]] = field(default_factory=list)
+    """When, in seconds of the run, and how long the answer took."""
     failed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
 
     def summary(self, wall_s: float) -> dict[str, Any]:
-        ordered = sorted(self.seconds)
+        ordered = sorted(took_s for _, took_s in self.asked)
         return {
             "wall_s": round(wall_s, 1),
             "answered": len(ordered),
@@ -71,6 +73,9 @@ class Figures:
             "longest_s": percentile(ordered, 1.0),
             "by_version": dict(sorted(self.versions.items())),
         }
+
+    def series(self) -> list[tuple[float, float]]:
+        return [(round(at_s, 2), round(took_s, 3)) for at_s, took_s in sorted(self.asked)]
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def ask_for(
         while not over.is_set():
             with lock:
                 data = recording(next(seeds))
-            began = time.perf_counter()
+            asked = time.monotonic()
             try:
                 answer = httpx.post(
                     f"{service.url}/audio/analyze",
@@ -219,13 +224,13 @@ def ask_for(
             except httpx.HTTPError as error:
                 figures.failed.append(repr(error))
                 continue
-            took_s = time.perf_counter() - began
+            took_s = time.monotonic() - asked
             with lock:
                 if answer.status_code != 200:
                     figures.failed.append(f"{answer.status_code} {answer.text[:200]}")
                     continue
                 content = answer.json()
-                figures.seconds.append(took_s)
+                figures.asked.append((asked - began, took_s))
                 mistake = check(content)
                 if mistake is not None:
                     figures.wrong.append(mistake)
@@ -299,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--restart-pause-seconds", type=float, default=8.0, help="before and after each restart"
     )
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--output", type=Path, help="JSON file to write, with a PNG beside it")
     wanted = parser.parse_args(arguments)
     events: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), wanted.workers) as service:
@@ -338,7 +343,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(json.dumps(result, indent=2))
     if wanted.output is not None:
         wanted.output.write_text(json.dumps(result, indent=2) + "\n")
+        drawn = {"quiet": quiet, "versions change": rolled, "tritonserver ends": restarted}
+        happened = {"versions change": events, "tritonserver ends": restarts}
+        draw(drawn, happened).savefig(wanted.output.with_suffix(".png"), dpi=120)
     return 1 if any(run.failed or run.wrong for run in (rolled, quiet, restarted)) else 0
+
+
+def draw(runs: Mapping[str, Figures], events: Mapping[str, list[dict[str, Any]]]) -> Figure:
+    """Every answer's wait by when it was asked for, one picture a run, and what happened then."""
+    figure = Figure(figsize=(10, 3 * len(runs)), layout="constrained")
+    places = figure.subplots(len(runs), 1, sharex=True, sharey=True)
+    for axes, (name, figures) in zip(places, runs.items(), strict=True):
+        if figures.asked:
+            axes.plot(*zip(*figures.series(), strict=True), ".", markersize=3)
+        axes.set_title(name, fontsize=10)
+        axes.set_ylabel("s")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        for event in events.get(name, []):
+            axes.axvline(event["at_s"], color="#d62728", alpha=0.6)
+            axes.annotate(event["event"], (event["at_s"], 0.1), fontsize=7, rotation=90)
+    places[-1].set_xlabel("asked at, seconds of the run")
+    return figure
 
 
 def _is_ready(url: str) -> bool:

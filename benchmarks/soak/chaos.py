@@ -52,10 +52,13 @@ class Chaos:
         began_s = self._ledger.now_s()
         place = len(self._ledger.outages)
         if kind in _ROLES:
-            before = [role for role, _ in self._meter.roles()]
-            role, victim = self._random.choice(
-                [(r, p) for r, p in self._meter.roles() if r.startswith(_ROLES[kind])]
-            )
+            alive = list(self._meter.roles())
+            before = [role for role, _ in alive]
+            there = [(role, process) for role, process in alive if role.startswith(_ROLES[kind])]
+            if not there:
+                self._ledger.fault("not there", f"no {kind} to kill")
+                return
+            role, victim = self._random.choice(there)
             name = f"{role} {victim.pid}"
             self._ledger.outages.append(Outage(kind, name, began_s, None))
             victim.kill()

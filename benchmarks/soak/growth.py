@@ -63,7 +63,7 @@ def growths(samples: Sequence[Sample], outages: Sequence[Outage], warm_s: float)
     roles = sorted({usage.role for sample in calm for usage in sample.processes})
     for role in roles:
         for unit, least, figure in (
-            ("MiB", LEAST_BYTES / MIB, lambda usage: usage.pss_bytes / MIB),
+            ("MiB", LEAST_BYTES / MIB, lambda usage: usage.own_bytes / MIB),
             ("descriptors", LEAST_DESCRIPTORS, lambda usage: float(usage.descriptors)),
         ):
             found.append(_whole(f"{role}, all", calm, _total(role, figure), least, unit))

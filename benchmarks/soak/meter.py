@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,16 +12,22 @@ from typing import Final
 import psutil
 
 SHARED: Final = Path("/dev/shm")
+_GONE: Final = (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError)
 _PREFIX: Final = re.compile(r"shm-region-prefix-name=(\S+)")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """One process at one moment; `pss_bytes` shares out what several processes map."""
+    """One process at one moment.
+
+    `own_bytes` is what it allocated, its share of what it has in common with other processes, and
+    what of both was swapped out (`Pss_Anon` and `SwapPss` of proc(5)). Pages of files, programs and
+    weights among them, aren't in it: the kernel takes them away and brings them back as it likes.
+    """
 
     role: str
     pid: int
-    pss_bytes: int
+    own_bytes: int
     descriptors: int
     cpu_s: float
 
@@ -36,18 +41,6 @@ class Sample:
     regions: int
     region_bytes: int
 
-    def pss_by_role(self) -> dict[str, int]:
-        return self._by_role(lambda usage: usage.pss_bytes)
-
-    def descriptors_by_role(self) -> dict[str, int]:
-        return self._by_role(lambda usage: usage.descriptors)
-
-    def _by_role(self, figure_of: Callable[[Usage], int]) -> dict[str, int]:
-        found: dict[str, int] = defaultdict(int)
-        for usage in self.processes:
-            found[usage.role] += figure_of(usage)
-        return dict(found)
-
 
 class Meter:
     """Looks at a service from outside."""
@@ -60,10 +53,10 @@ class Meter:
         """One look at everything."""
         usages = []
         for role, process in self.roles():
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                pss, times = process.memory_full_info().pss, process.cpu_times()
+            with contextlib.suppress(*_GONE):
+                own, times = own_bytes(process.pid), process.cpu_times()
                 cpu_s = times.user + times.system
-                usages.append(Usage(role, process.pid, pss, process.num_fds(), cpu_s))
+                usages.append(Usage(role, process.pid, own, process.num_fds(), cpu_s))
         sizes = self.regions()
         return Sample(at_s, tuple(usages), len(sizes), sum(sizes))
 
@@ -95,6 +88,17 @@ class Meter:
             if found is not None:
                 return found[1]
         raise LookupError("the service has no tritonserver of its own")
+
+
+def own_bytes(pid: int) -> int:
+    """What a process holds of its own, see Usage.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it is gone.
+    """
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return 1024 * (kib["Pss_Anon"] + kib["SwapPss"])
 
 
 def role_of(pid: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,10 +92,11 @@ def draw(results: Results) -> Figure:
     figure = Figure(figsize=(10, 9), layout="constrained")
     memory, shared, waits = figure.subplots(3, 1, sharex=True)
     series = results["series"]
-    for role in sorted({role for sample in series for role in sample["pss_mib"]}):
-        points = [(s["at_s"] / 60, s["pss_mib"][role]) for s in series if role in s["pss_mib"]]
-        memory.plot(*zip(*points, strict=True), ".-", markersize=3, linewidth=1, label=role)
-    memory.set_title("memory by what it is for, PSS, MiB", fontsize=10)
+    for number, (role, lives) in enumerate(sorted(_lives(series).items())):
+        for life, points in enumerate(lives):
+            label = role if life == 0 else None
+            memory.plot(*zip(*points, strict=True), color=f"C{number}", linewidth=1, label=label)
+    memory.set_title("memory of their own, each process, MiB", fontsize=10)
     memory.legend(fontsize=8, loc="upper right")
     minutes = [sample["at_s"] / 60 for sample in series]
     shared.plot(minutes, [sample["regions_mib"] for sample in series], color="black")
@@ -118,6 +120,16 @@ def draw(results: Results) -> Figure:
     memory.set_ylim(bottom=0)
     shared.set_ylim(bottom=0)
     return figure
+
+
+def _lives(series: list[dict[str, Any]]) -> dict[str, list[list[tuple[float, float]]]]:
+    """By role, the minutes and MiB of each of its processes."""
+    lives: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for sample in series:
+        for process in sample["processes"]:
+            point = (sample["at_s"] / 60, process["own_mib"])
+            lives[process["role"]][process["pid"]].append(point)
+    return {role: list(of_role.values()) for role, of_role in lives.items()}
 
 
 def _growth(growth: dict[str, Any]) -> str:

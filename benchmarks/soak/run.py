@@ -204,7 +204,7 @@ class Soak:
     def _progress(self, sample: Sample) -> str:
         ledger = self.ledger
         answered = sum(taken.answer is not None for taken in ledger.accepted)
-        memory = sum(usage.pss_bytes for usage in sample.processes) / MIB
+        memory = sum(usage.own_bytes for usage in sample.processes) / MIB
         return (
             f"{sample.at_s / 60:.1f} min: {answered} answered, {len(ledger.troubles)} asked again, "
             f"{len(ledger.outages)} kills, {len(ledger.rollouts)} rollouts, {memory:.0f} MiB, "
@@ -231,8 +231,15 @@ def _databases() -> list[str]:
 def _in_series(sample: Sample) -> dict[str, Any]:
     return {
         "at_s": round(sample.at_s, 1),
-        "pss_mib": {k: round(v / MIB, 1) for k, v in sorted(sample.pss_by_role().items())},
-        "descriptors": dict(sorted(sample.descriptors_by_role().items())),
+        "processes": [
+            {
+                "role": usage.role,
+                "pid": usage.pid,
+                "own_mib": round(usage.own_bytes / MIB, 1),
+                "descriptors": usage.descriptors,
+            }
+            for usage in sample.processes
+        ],
         "regions": sample.regions,
         "regions_mib": round(sample.region_bytes / MIB, 1),
     }

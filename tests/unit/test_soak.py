@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import mmap
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from benchmarks.soak.answers import differences, essence
 from benchmarks.soak.growth import Growth, growths, slope, slope_within
 from benchmarks.soak.judge import faults
 from benchmarks.soak.ledger import GRACE_S, Accepted, Ledger, Outage
-from benchmarks.soak.meter import Sample, Usage
+from benchmarks.soak.meter import Sample, Usage, own_bytes
 from benchmarks.soak.recordings import recordings
 
 LABELS = ["angry", "happy", "sad"]
@@ -146,6 +149,18 @@ def test_a_leak_shows_with_and_without_restarts() -> None:
     assert [g.what for g in run_of(40.0, 600.0) if not g.is_flat and g.is_judged] == [
         "worker, each while it lives"
     ]
+
+
+def test_memory_of_its_own_is_what_it_allocated_and_not_what_it_read(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(64 * MIB))
+    before = own_bytes(os.getpid())
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        assert sum(pages[:: mmap.PAGESIZE]) == 0
+        assert own_bytes(os.getpid()) - before < 8 * MIB
+    kept = np.ones(64 * MIB, np.uint8)
+    assert own_bytes(os.getpid()) - before > 56 * MIB
+    assert kept.all()
 
 
 def test_every_kind_is_killed_in_turn_and_the_seed_decides() -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soxr
 from numpy.typing import NDArray
+from scipy.signal import sosfilt
 
-from api.loudness import integrated
+from api.loudness import LOUDNESS_FRAME_SAMPLES, KWeighting, _k_weighting, integrated
 from api.quality import CLIPPED_SHARE
 from api.sound import FULL_SCALE, measure
 from api.types import Region
@@ -31,6 +32,16 @@ def test_loudness_of_the_standards_own_tone(level_db: float) -> None:
     """BS.1770-4: a sine of 997 Hz at 0 dB in one channel reads -3.01 LKFS."""
     sound = measure([_tone(level_db)])
     assert integrated(sound.weighted, [(0.0, 5.0)]) == pytest.approx(level_db - 3.01, abs=0.1)
+
+
+def test_weighting_in_pieces_is_that_of_the_recursion() -> None:
+    heard = _noise(20, 5)
+    heard[5 * RATE : 9 * RATE] *= 1e-4
+    pieces = np.split(heard, np.cumsum([1, 3, 4, 25, 60]) * LOUDNESS_FRAME_SAMPLES)
+    stream = KWeighting()
+    found = np.concatenate([stream.push(piece) for piece in pieces])
+    recursion = sosfilt(_k_weighting(), heard).reshape(-1, LOUDNESS_FRAME_SAMPLES)
+    assert found == pytest.approx(np.square(recursion).mean(axis=1), rel=1e-3)
 
 
 def test_silence_between_loud_parts_is_gated_out() -> None:
