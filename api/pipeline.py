@@ -20,6 +20,7 @@ from api.cache import StageCache, samples_digest
 from api.chunking import chunks
 from api.detection import RELEASES, Detection, Detectors, Speech
 from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
+from api.priority import asked_again
 from api.services import diarization, speaker_embedding
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
@@ -163,7 +164,7 @@ class Pipeline:
         on_segments: OnSegments | None,
     ) -> Analysis:
         """The whole analysis again, by the releases that are sure to work."""
-        with self._serving.holding(stable):
+        with asked_again(), self._serving.holding(stable):
             analysis = await self.analyze_by(
                 stable, asked, deadline=deadline, on_segments=on_segments
             )

@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from api.errors import ModelUnavailable
+from api.priority import asked_again
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +102,8 @@ class Restarts:
                 break
             asked_at = time.monotonic()
             try:
-                return await ask()
+                with asked_again():
+                    return await ask()
             except ModelUnavailable as another:
                 if another.details["status"] not in AWAY:
                     raise

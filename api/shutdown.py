@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+"""prctl(2)"""
 
 
 @contextlib.contextmanager
@@ -42,10 +47,11 @@ def shutdown_event() -> Iterator[asyncio.Event]:
 
 
 def end_with_parent() -> None:
-    """Have this worker end as by SIGTERM when the process that started it is killed.
+    """Have this worker end as by SIGTERM when the service's process is killed, or the one that it
+    was forked from.
 
     An orphan would go on taking requests, and carrying rollouts out, over a Triton that ends with
-    the next start of the service.
+    the next start of the service; or beside the workers that took its place.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -57,3 +63,4 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     loop.add_reader(sentinel, orphaned)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

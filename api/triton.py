@@ -23,7 +23,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.grpc.aio as grpc_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from api import tracing
+from api import priority, tracing
 from api.errors import (
     DeadlineExceeded,
     InferenceError,
@@ -152,6 +152,7 @@ class TritonClient:
                     _encode(inputs),
                     model_version=version,
                     outputs=[grpc_client.InferRequestedOutput(o.name) for o in spec.outputs],
+                    priority=priority.level(),
                     client_timeout=max(timeout_s, 1e-3),
                     headers=tracing.headers(),
                 )

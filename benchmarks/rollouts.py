@@ -342,10 +342,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result["p99_ratio"] = round(p99[0] / p99[1], 3) if all(p99) else None
     print(json.dumps(result, indent=2))
     if wanted.output is not None:
-        wanted.output.write_text(json.dumps(result, indent=2) + "\n")
-        drawn = {"quiet": quiet, "versions change": rolled, "tritonserver ends": restarted}
-        happened = {"versions change": events, "tritonserver ends": restarts}
-        draw(drawn, happened).savefig(wanted.output.with_suffix(".png"), dpi=120)
+        runs = {"quiet": quiet, "rolled": rolled, "restarted": restarted}
+        asked = {name: figures.series() for name, figures in runs.items()}
+        wanted.output.write_text(json.dumps(result | {"asked": asked}) + "\n")
+        draw(runs, {"rolled": events, "restarted": restarts}).savefig(
+            wanted.output.with_suffix(".png"), dpi=120
+        )
     return 1 if any(run.failed or run.wrong for run in (rolled, quiet, restarted)) else 0
 
 
@@ -358,11 +360,19 @@ def draw(runs: Mapping[str, Figures], events: Mapping[str, list[dict[str, Any]]]
             axes.plot(*zip(*figures.series(), strict=True), ".", markersize=3)
         axes.set_title(name, fontsize=10)
         axes.set_ylabel("s")
-        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         for event in events.get(name, []):
             axes.axvline(event["at_s"], color="#d62728", alpha=0.6)
-            axes.annotate(event["event"], (event["at_s"], 0.1), fontsize=7, rotation=90)
+            place = (event["at_s"], 0.02)
+            axes.annotate(
+                event["event"],
+                place,
+                xycoords=("data", "axes fraction"),
+                fontsize=7,
+                rotation=90,
+                ha="right",
+            )
+    places[0].set_ylim(bottom=0)
     places[-1].set_xlabel("asked at, seconds of the run")
     return figure
 

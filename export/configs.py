@@ -121,7 +121,7 @@ def _whisper(target: Target) -> dict[str, Value]:
         "max_batch_size": WHISPER_MAX_BATCH,
         "input": [AUDIO.as_field() | {"allow_ragged_batch": True}, OPTIONS.as_field()],
         "output": [TRANSCRIPT.as_field()],
-        "dynamic_batching": {"max_queue_delay_microseconds": WHISPER_QUEUE_DELAY_US},
+        "dynamic_batching": _batching(WHISPER_QUEUE_DELAY_US),
         **_placement("whisper", target),
         "parameters": _whisper_parameters(target),
     }
@@ -144,10 +144,19 @@ def _leaf(model: str, target: Target) -> dict[str, Value]:
         "max_batch_size": LEAF_MAX_BATCH[target],
         "input": [AUDIO.as_field()],
         "output": [_LEAF_OUTPUTS[model].as_field()],
-        "dynamic_batching": {"max_queue_delay_microseconds": LEAF_QUEUE_DELAY_US},
+        "dynamic_batching": _batching(LEAF_QUEUE_DELAY_US),
         **_placement(model, target),
         **_leaf_parameters(model, target),
         "model_warmup": [_warmup()],
+    }
+
+
+def _batching(delay_us: int) -> dict[str, Value]:
+    """Requests are merged; what is asked again comes first (`api/priority.py`)."""
+    return {
+        "max_queue_delay_microseconds": delay_us,
+        "priority_levels": 2,
+        "default_priority_level": 2,
     }
 
 

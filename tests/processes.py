@@ -12,7 +12,19 @@ from tests.conftest import Service
 
 def workers(service: Service) -> list[psutil.Process]:
     """The API's worker processes: they answer requests and work on jobs."""
-    return _started_with("spawn_main", psutil.Process(service.process.pid).children())
+    forked = psutil.Process(service.process.pid).children(recursive=True)
+    return [
+        process
+        for process in _started_with("multiprocessing.forkserver", forked)
+        if process.ppid() != service.process.pid
+    ]
+
+
+def fork_server(service: Service) -> psutil.Process:
+    """The process that workers are forked from."""
+    children = psutil.Process(service.process.pid).children()
+    (found,) = _started_with("multiprocessing.forkserver", children)
+    return found
 
 
 def stubs(service: Service) -> list[psutil.Process]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
+from api.priority import asked_again
 from api.repository import LEAVES
 from api.services.ensemble import HeardUtterance
 from api.serving import ServedModels, Serving
@@ -44,7 +45,8 @@ class LiveReleases:
             with self._serving.holding(served):
                 heard = await self._recognizer.hear(samples, options, served)
         except (ModelUnavailable, DeadlineExceeded, InferenceError, InvalidOption) as error:
-            answer = await self._stable(samples, options)
+            with asked_again():
+                answer = await self._stable(samples, options)
             self._serving.failed(served, error)
             self.served = answer.served
             return answer

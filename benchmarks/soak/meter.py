@@ -65,7 +65,7 @@ class Meter:
         yield "parent", self._root
         for process in self._root.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                role = _role(process.cmdline())
+                role = _role(process)
                 if role is not None:
                     yield role, process
 
@@ -104,14 +104,15 @@ def own_bytes(pid: int) -> int:
 def role_of(pid: int) -> str | None:
     """What a process of the service does; None where it is gone, or is somebody else's by now."""
     try:
-        return _role(psutil.Process(pid).cmdline())
+        return _role(psutil.Process(pid))
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
 
 
-def _role(command: list[str]) -> str | None:
+def _role(process: psutil.Process) -> str | None:
     """What a process does; None for a zombie, for one that is only just being started, and for
     Python's own trackers."""
+    command = process.cmdline()
     if not command:
         return None
     program = Path(command[0]).name
@@ -119,6 +120,12 @@ def _role(command: list[str]) -> str | None:
         return "triton"
     if program == "triton_python_backend_stub" and len(command) > 1:
         return f"stub {Path(command[1]).parent.parent.name}"  # …/MODEL/VERSION/model.py
-    if "multiprocessing.spawn" in " ".join(command):
-        return "worker"
+    if _is_forked(command):
+        parent = process.parent()
+        return "worker" if parent is not None and _is_forked(parent.cmdline()) else "fork server"
     return None
+
+
+def _is_forked(command: list[str]) -> bool:
+    """Whether it is a worker, or what they are forked from: both have the latter's command."""
+    return "multiprocessing.forkserver" in " ".join(command)

@@ -24,7 +24,7 @@ from tests.conftest import SAMPLE, Service, environment, run_service
 from tests.integration.audio_files import wav
 from tests.integration.conftest import Production
 from tests.integration.test_analyze import refused
-from tests.processes import stub_of, stubs, workers
+from tests.processes import fork_server, stub_of, stubs, workers
 
 
 def eventually(holds: Callable[[], bool], within_s: float) -> None:
@@ -92,6 +92,20 @@ def test_a_worker_that_is_slow_to_move_is_not_taken_for_a_dead_one(production: P
     asking.join(60)
     assert [answer.status_code for answer in answers] == [200]
     assert all(worker.is_running() for worker in held)
+
+
+def test_what_workers_are_forked_from_may_die(production: Production) -> None:
+    """Its workers end with it, as by SIGTERM, and as many come anew."""
+    service = production.service
+    before = {worker.pid for worker in workers(service)}
+    fork_server(service).kill()
+
+    def are_new() -> bool:
+        now = {worker.pid for worker in workers(service)}
+        return len(now) == len(before) and not now & before
+
+    eventually(are_new, within_s=60)
+    assert post(service.url).status_code == 200
 
 
 def test_a_caller_that_hangs_up_stops_its_work(victim: Service) -> None:
