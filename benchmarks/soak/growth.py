@@ -22,8 +22,8 @@ from benchmarks.soak.meter import Sample, Usage
 JUDGED_FROM_S: Final = 1200.0
 """Shorter stretches say nothing about an hour."""
 
-SETTLED_S: Final = 180.0
-"""What a process takes in its first minutes is its warm-up."""
+SETTLED_S: Final = 600.0
+"""What a process takes at first is its warm-up: pools of memory fill over hundreds of requests."""
 
 MIB: Final = 2**20
 LEAST_BYTES: Final = 16 * MIB

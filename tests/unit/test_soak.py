@@ -146,7 +146,7 @@ def test_a_leak_shows_with_and_without_restarts() -> None:
         "worker, all",
         "worker, each while it lives",
     ]
-    assert [g.what for g in run_of(40.0, 600.0) if not g.is_flat and g.is_judged] == [
+    assert [g.what for g in run_of(40.0, 1200.0) if not g.is_flat and g.is_judged] == [
         "worker, each while it lives"
     ]
 
