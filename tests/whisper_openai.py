@@ -72,11 +72,22 @@ def shortened(version: Path, tokens: int, folder: Path) -> transcriber.Transcrib
     folder.mkdir()
     for path in version.iterdir():
         (folder / path.name).symlink_to(path)
-    content = json.loads((version / "generation.json").read_text())
+    stop_after(folder, tokens)
+    return transcriber_of(folder)
+
+
+def transcriber_of(version: Path) -> transcriber.Transcriber:
+    """A version's own code and graphs, without Triton."""
+    return transcriber.Transcriber(version, engine.EngineSettings(intra_op_threads=1))
+
+
+def stop_after(version: Path, tokens: int) -> None:
+    """Have a version write no more than so many tokens."""
+    path = version / "generation.json"
+    content = json.loads(path.read_text())
     content["sizes"]["positions"] = 2 * tokens
-    (folder / "generation.json").unlink()
-    (folder / "generation.json").write_text(json.dumps(content))
-    return transcriber.Transcriber(folder, engine.EngineSettings(intra_op_threads=1))
+    path.unlink()  # it may be a link
+    path.write_text(json.dumps(content))
 
 
 def transcribe(

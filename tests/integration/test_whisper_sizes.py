@@ -22,15 +22,16 @@ from tests.whisper_openai import (
     full_windows,
     openai_decode,
     openai_model,
-    shortened,
+    stop_after,
     transcribe,
+    transcriber_of,
 )
 
 FIRST_TOKENS = 32
 """Random weights never end; so many tokens are compared, timestamps among them."""
 
 Exported = tuple[Path, Path]
-"""The checkpoint, and the repository that its release lies in."""
+"""The checkpoint, and its release in a repository, which stops after those tokens."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
             release.make(
                 release.Release("whisper", str(source), ExportOptions()), repository, print
             )
-            done[size] = source, repository
+            version = repository / "whisper" / str(publish.versions(repository, "whisper")[-1])
+            stop_after(version, FIRST_TOKENS)
+            done[size] = source, version
         return done[size]
 
     return make
@@ -57,7 +60,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
 def test_a_true_size_answers_through_triton_as_openai_whisper_decodes(
     size: str, exported: Callable[[str], Exported], tmp_path: Path
 ) -> None:
-    source, repository = exported(size)
+    source, version = exported(size)
     (audio,) = full_windows(1)
     (theirs,) = openai_decode(
         openai_model(source, tmp_path), [audio], language="en", sample_len=FIRST_TOKENS
@@ -68,7 +71,7 @@ def test_a_true_size_answers_through_triton_as_openai_whisper_decodes(
             [[b'{"language": "en", "temperatures": [0]}']], dtype=np.object_
         ),
     }
-    server = EmbeddedTriton(repository, tmp_path / "triton", Ports(0, 0, 0))
+    server = EmbeddedTriton(version.parent.parent, tmp_path / "triton", Ports(0, 0, 0))
     try:
         server.start()
         with TritonControl(server.url) as control:
@@ -89,9 +92,8 @@ def test_a_true_size_decodes_with_every_option_as_openai_whisper(
     exported: Callable[[str], Exported], tmp_path: Path
 ) -> None:
     """Beams, prompts, prefixes, translation, no timestamps: same tokens, same probabilities."""
-    source, repository = exported("tiny")
-    versions = sorted(p for p in (repository / "whisper").iterdir() if p.name.isdigit())
-    ours = shortened(versions[-1], FIRST_TOKENS, tmp_path / "short")
+    source, version = exported("tiny")
+    ours = transcriber_of(version)
     theirs = openai_model(source, tmp_path)
     for options in OPTIONS.values():
         audio = full_windows(1)
