@@ -21,14 +21,14 @@ from api.chunking import chunks
 from api.detection import RELEASES, Detection, Detectors, Speech
 from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
 from api.priority import asked_again
-from api.services import diarization, speaker_embedding
+from api.services import diarization, emotion, speaker_embedding
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
 from api.services.known_speakers import KnownVoice, Voice, recognise, usable
 from api.services.overlapping import fewest_speakers, overlapping, windows_alone
 from api.services.voice_track import VoiceTrack
 from api.services.whisper import Transcript
-from api.services.windows import Window, cover
+from api.services.windows import Window
 from api.serving import ServedModels, Serving
 from api.sound import measure
 from api.speaker_profiles import SpeakerTake
@@ -335,9 +335,7 @@ class Pipeline:
         if not options.emotions:
             return []
         window_s = branches.served.emotion_window_s
-        windows = await self._run(
-            lambda: cover(waveform, regions, window_s=window_s, hop_s=window_s / 2)
-        )
+        windows = await self._run(emotion.windows, waveform, regions, window_s)
         return await branches.hear(windows)
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:

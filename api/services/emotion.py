@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.errors import InferenceError
-from api.services.windows import Window
+from api.services.windows import Window, cover
 from api.tensors import ModelSpec, Tensors, TensorSpec
-from api.types import Emotion, EmotionCurve
+from api.types import Emotion, EmotionCurve, Region, Waveform
 
 AUDIO = TensorSpec("AUDIO", "FP32", (-1,))
 LOGITS = TensorSpec("LOGITS", "FP32", (-1,))
@@ -38,6 +38,15 @@ class HeardWindow:
     start: float
     end: float
     probabilities: NDArray[np.float32]
+
+
+def windows(waveform: Waveform, regions: Sequence[Region], window_s: float) -> list[Window]:
+    """What the model hears of a recording: all speech, side by side.
+
+    Overlapping by half, they cost twice as much and are right as often: UAR 87.7% and 87.4% of the
+    sentences in 24 conversations built from EMO-DB (`docs/analysis.md`).
+    """
+    return cover(waveform, regions, window_s=window_s, hop_s=window_s)
 
 
 def encode(windows: Sequence[Window]) -> Tensors:
