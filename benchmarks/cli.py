@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import benchmarks.evaluation.command
+import benchmarks.lengths
 import benchmarks.load.command
 import benchmarks.prepare
 import benchmarks.scaling.autoscale
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         ("evaluate", "score the answers on labelled recordings", benchmarks.evaluation.command),
         ("conversations", "build conversations with exact truth", benchmarks.synthesis.command),
         ("run", "measure speed under load", benchmarks.load.command),
+        ("lengths", "what a second costs in long recordings", benchmarks.lengths),
         ("autoscale", "simulate the autoscaler on a load", benchmarks.scaling.autoscale),
         ("capacity", "what so many hours of audio an hour need", benchmarks.scaling.capacity),
         ("figures", "measure what an hour of audio costs", benchmarks.scaling.figures),
