@@ -11,12 +11,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from api.networks import open_network
 from api.types import BLOCK_SAMPLES, SAMPLE_RATE_HZ, OnProgress, Region, Waveform, unheard
 
 FRAME_SAMPLES = 320
@@ -33,8 +32,6 @@ _BLOCK_FRAMES = 1500
 
 _SPEECH_LEVEL, _MAX_GAIN = 0.05, 100.0
 """Root mean square that the network is used to of speech (the recipe's `SPEECH_LEVEL`)."""
-
-_MODEL = Path(__file__).with_name("assets") / "overlap_16k.onnx"
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,7 @@ class OverlapDetector:
 
     def __init__(self, settings: OverlapSettings | None = None) -> None:
         self.settings = settings or OverlapSettings()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(_MODEL), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_network("overlap_16k.onnx")
 
     def detect(
         self, waveform: Waveform, regions: Sequence[Region], on_progress: OnProgress = unheard

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from api.networks import open_network
 from api.types import SAMPLE_RATE_HZ, OnProgress, Region, Waveform, unheard
 
 FRAME_SAMPLES = 512
@@ -47,8 +46,6 @@ _LATE_START_S, _LATE_END_S = 0.01, 0.05
 (FSDD and EMO-DB; clean, 10 to 20 dB, reverberant; `docs/decisions/0002-vad.md`): with it, median
 borders of turns lie within 0.02 s for strings of digits, and ends 0.04 to 0.07 s late for sentences
 that fade."""
-
-_MODEL = Path(__file__).with_name("assets") / "silero_vad_16k.onnx"
 
 
 @dataclass(frozen=True)
@@ -169,13 +166,7 @@ class VoiceActivityDetector:
 
     def __init__(self, settings: VadSettings | None = None) -> None:
         self.settings = settings or VadSettings()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(_MODEL), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_network("silero_vad_16k.onnx")
 
     def detect(
         self,
