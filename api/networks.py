@@ -1,4 +1,4 @@
-"""The API's own small networks, which don't go through Triton: on the processor, one thread each."""
+"""The API's own small networks, which don't go through Triton: on the processor, one thread."""
 
 from __future__ import annotations
 
