@@ -10,6 +10,7 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
+from api.priority import asked_again
 from api.services import emotion, speaker_embedding, whisper
 from api.services.windows import fill
 from api.tensors import ModelSpec, Tensors
@@ -88,6 +89,26 @@ async def test_leaves_answer_the_same_in_any_company(
         second = np.asarray(answer[output], dtype=np.float32)[0]
         assert cosine(first, second) >= 0.9999
         assert first.argmax() == second.argmax()
+
+
+async def test_what_is_asked_again_comes_before_those_who_wait_for_the_first_time(
+    triton: TritonClient,
+) -> None:
+    """Else a request whose version on trial failed waits through a whole queue twice."""
+    request = whisper.encode(digits()[0], OPTIONS)
+    answered: list[str] = []
+
+    async def ask(name: str) -> None:
+        await triton.infer(whisper.SPEC, request, timeout_s=TIMEOUT_S)
+        answered.append(name)
+
+    crowd = [asyncio.create_task(ask("first time")) for _ in range(40)]
+    while not answered:
+        await asyncio.sleep(0.005)
+    with asked_again():
+        urgent = asyncio.create_task(ask("again"))
+    await asyncio.gather(urgent, *crowd)
+    assert answered.index("again") <= 32  # one batch of 8 was under way, and the next may have been
 
 
 def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
