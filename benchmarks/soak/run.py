@@ -26,6 +26,9 @@ from benchmarks.soak.rolling import roll_forth_and_back
 ROUTES: Final[tuple[tuple[Route, float], ...]] = (("analysis", 0.6), ("stream", 0.2), ("job", 0.2))
 """How often each way is taken."""
 
+GONE_WITHIN_S: Final = 10.0
+"""What workers are forked from ends a moment after the service does."""
+
 _UNHURT: Final = 0.15
 """Share of the run, at its end, in which nothing is killed: what was accepted comes to its end."""
 
@@ -88,7 +91,13 @@ class Soak:
         await self.callers.close()
 
     def left_over(self) -> list[str]:
-        """What is still there of a service that was stopped."""
+        """What is still there of a service that was stopped, a while after that."""
+        deadline = time.monotonic() + GONE_WITHIN_S
+        while (left := self._still_there()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
+
+    def _still_there(self) -> list[str]:
         pids = {usage.pid for sample in self._samples for usage in sample.processes}
         alive = [f"{role}, process {pid}" for pid in sorted(pids) if (role := role_of(pid))]
         regions = len(self._meter.regions())

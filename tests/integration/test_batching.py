@@ -97,14 +97,15 @@ async def test_what_is_asked_again_comes_before_those_who_wait_for_the_first_tim
     """Else a request whose version on trial failed waits through a whole queue twice."""
     request = whisper.encode(digits()[0], OPTIONS)
     answered: list[str] = []
+    first_batch = asyncio.Event()
 
     async def ask(name: str) -> None:
         await triton.infer(whisper.SPEC, request, timeout_s=TIMEOUT_S)
         answered.append(name)
+        first_batch.set()
 
     crowd = [asyncio.create_task(ask("first time")) for _ in range(40)]
-    while not answered:
-        await asyncio.sleep(0.005)
+    await first_batch.wait()
     with asked_again():
         urgent = asyncio.create_task(ask("again"))
     await asyncio.gather(urgent, *crowd)
