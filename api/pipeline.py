@@ -21,7 +21,7 @@ from api.chunking import chunks
 from api.detection import RELEASES, Detection, Detectors, Speech
 from api.errors import DeadlineExceeded, InferenceError, InvalidOption, ModelUnavailable
 from api.priority import asked_again
-from api.services import diarization, emotion, speaker_embedding
+from api.services import diarization, emotion, speaker_embedding, whisper
 from api.services.clustering import cluster
 from api.services.emotion import HeardWindow
 from api.services.known_speakers import KnownVoice, Voice, recognise, usable
@@ -207,6 +207,30 @@ class Pipeline:
             )
         asked.on_progress("assembly", 1.0)
         return replace(analysis, cache=kept.outcomes)
+
+    async def ask_one(
+        self, model: str, served: ServedModels, asked: Asked, *, deadline: float, witness: Witness
+    ) -> None:
+        """Have one model say of a recording what it would in an analysis, and no other.
+
+        Args:
+            model: a leaf's name.
+            witness: hears the answer, unless the recording asks nothing of the model.
+
+        Raises:
+            as `analyze`.
+        """
+        waveform, options = asked.waveform, asked.options
+        kept = self._kept(asked.digest, served, deadline, {})
+        regions = (await self._detection.find_speech(kept, waveform, options)).regions
+        branches = Branches(self._triton, served, kept, deadline, witness)
+        if model == whisper.SPEC.name:
+            cut = await self._run(lambda: chunks(waveform, regions, max_s=served.chunk_s))
+            await branches.transcribe(cut, options, lambda index, transcript: None)
+        elif model == emotion.SPEC.name:
+            await self._hear_emotions(branches, waveform, regions, options)
+        elif windows := await self._run(diarization.windows, waveform, regions):
+            await branches.embed(windows)
 
     def _kept(
         self,

@@ -1,9 +1,9 @@
 """A version's first look at real speech, before anybody is answered by it.
 
-Every recording of the golden folder is analysed by the version as a caller's would be, with nothing
-from the cache: that warms it up with real shapes, and shows whether it answers at all. Then its
-answers are compared with the stable version's, and Whisper's text with the one that is written
-beside the recording.
+The version is asked about every recording of the golden folder as in an analysis, with nothing from
+the cache: that warms it up with real shapes, and shows whether it answers at all. Then its answers
+are compared with the stable version's, and Whisper's text with the one that is written beside the
+recording. The other models aren't asked: callers would wait for that.
 """
 
 from __future__ import annotations
@@ -164,9 +164,8 @@ async def _answers(
     digest = await asyncio.to_thread(samples_digest, golden.waveform)
     asked = Asked(golden.waveform, digest, AnalysisOptions())
     try:
-        await pipeline.analyze_by(
-            candidate, asked, deadline=time.monotonic() + RECORDING_TIMEOUT_S, witness=seen
-        )
+        deadline = time.monotonic() + RECORDING_TIMEOUT_S
+        await pipeline.ask_one(model, candidate, asked, deadline=deadline, witness=seen)
         others = await seen.recompute(stable) if seen.recompute is not None else None
     except VoiceAnalyticsError as error:
         about = ", ".join(f"{key} {value}" for key, value in error.details.items())
