@@ -43,7 +43,7 @@ class HeardWindow:
 def windows(waveform: Waveform, regions: Sequence[Region], window_s: float) -> list[Window]:
     """What the model hears of a recording: all speech, side by side.
 
-    Overlapping by half, they cost twice as much and are right as often: UAR 87.7% and 87.4% of the
+    Overlapping by half, they are 1.6 times as many and right as often: UAR 87.7% and 87.4% of the
     sentences in 24 conversations built from EMO-DB (`docs/analysis.md`).
     """
     return cover(waveform, regions, window_s=window_s, hop_s=window_s)
