@@ -54,7 +54,7 @@ run_tests() {
     test_programs
     serving_environment
     export_environment
-    (($#)) || set -- --numprocesses 2 --dist loadfile --no-loadscope-reorder    # all of them; the short ones last
+    (($#)) || set -- --numprocesses 2 --dist loadfile    # all of them: mostly waiting for processes
     exec .venv-export/bin/python -m pytest "$@"
 }
 
