@@ -220,8 +220,20 @@ def test_a_url_that_is_none_is_a_setting_error() -> None:
 # --- the whole service
 
 
-def inferences(service: Service) -> dict[str, int]:
-    """How many inferences Triton has run, by model, from its own metrics."""
+async def inferences(service: Service) -> dict[str, int]:
+    """How many inferences Triton has run, by model, from its own metrics.
+
+    It counts an inference after it has answered, so they are looked at until they stand still.
+    """
+    seen = _inferences(service)
+    while True:
+        await asyncio.sleep(0.3)
+        before, seen = seen, _inferences(service)
+        if seen == before:
+            return seen
+
+
+def _inferences(service: Service) -> dict[str, int]:
     text = httpx.get(f"http://127.0.0.1:{service.triton_port('metrics')}/metrics").text
     found = re.findall(r'^nv_inference_count{model="(\w+)",version="\d+"} (\d+)', text, flags=re.M)
     return {model: int(count) for model, count in found}
@@ -249,11 +261,11 @@ async def test_asking_otherwise_runs_no_model_again(
     production: Production, http: httpx.AsyncClient
 ) -> None:
     data = recording(1)
-    at_first = inferences(production.service)
+    at_first = await inferences(production.service)
     first = await ask(http, data)
     assert first["cache"] == dict.fromkeys(ALL, "miss")
     assert first["cached"] is False
-    before = inferences(production.service)
+    before = await inferences(production.service)
     chunks = before["whisper"] - at_first["whisper"]
     assert chunks >= 1
     for count in (1, 2, 3):
@@ -272,10 +284,10 @@ async def test_asking_otherwise_runs_no_model_again(
         assert answer.status_code == 200
     fewer = await ask(http, data, diarize=False, emotions=False)
     assert fewer["cache"] == {"vad": "hit", "whisper": "hit"}
-    assert inferences(production.service) == before
+    assert await inferences(production.service) == before
     words = await ask(http, data, language="en")
     assert words["cache"] == {**dict.fromkeys(ALL, "hit"), "whisper": "miss"}
-    after = inferences(production.service)
+    after = await inferences(production.service)
     assert after == {**before, "whisper": before["whisper"] + chunks}
 
 
@@ -283,10 +295,10 @@ async def test_sixteen_identical_requests_at_once_run_whisper_once(
     production: Production, http: httpx.AsyncClient
 ) -> None:
     """Over two workers: in each they join, and between them one waits for the other's turn."""
-    before = inferences(production.service)
+    before = await inferences(production.service)
     data = wav(digits()[0] * np.float32(0.9))  # one chunk
     answers = await asyncio.gather(*(ask(http, data) for _ in range(16)))
-    assert inferences(production.service)["whisper"] == before["whisper"] + 1
+    assert (await inferences(production.service))["whisper"] == before["whisper"] + 1
     assert len({answer["transcription"] for answer in answers}) == 1
     assert len({answer["id"] for answer in answers}) == 16
     for answer in answers:
@@ -336,10 +348,10 @@ async def test_another_emotion_release_runs_no_whisper(production: Production) -
                     ProfileStore(Database("sqlite:///never-opened.db", timeout_s=1)),
                 )
                 deadline = time.monotonic() + 60
-                before = inferences(service)["whisper"]
+                before = (await inferences(service))["whisper"]
                 analysis = await pipeline.analyze(waveform, AnalysisOptions(), deadline=deadline)
                 outcomes.append(dict(analysis.cache))
-            assert inferences(service)["whisper"] == before
+            assert (await inferences(service))["whisper"] == before
     finally:
         await cache.close()
         await triton.close()
