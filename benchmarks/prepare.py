@@ -6,7 +6,7 @@ makes, under work/base, a checkpoint of the true size that writes a token for ev
 (benchmarks/weights.py says how), the same weights in openai-whisper's format, and a model
 repository in which they are the `whisper` model, exported as int8. `bundled` takes the project's
 own checkpoint instead; `leaves` makes emotion and speaker models of the published sizes, of which
-the speaker model stays fp32: it consists of convolutions. What is there already stays. Needs the
+the speaker model is bf16 then: it consists of convolutions. What is there already stays. Needs the
 export environment.
 """
 
@@ -94,9 +94,10 @@ def prepare_leaves(folder: Path, precision: str) -> Path:
     from benchmarks.leaf_weights import write_emotion, write_speaker
 
     folder = folder.resolve()
+    speakers = "bf16" if precision == "int8" else precision
     exports = [
         Export("emotion", folder / "emotion", precision),
-        Export("speaker_embedding", folder / "speaker_embedding", "fp32"),
+        Export("speaker_embedding", folder / "speaker_embedding", speakers),
     ]
     write = {"emotion": write_emotion, "speaker_embedding": write_speaker}
     for export in exports:

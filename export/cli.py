@@ -90,7 +90,7 @@ def _add_export_arguments(command: argparse.ArgumentParser, model: str) -> None:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="fp16 for GPU targets, int8 for the embedded one (default: fp32)",
+        help="fp16 for GPU targets, bf16 or int8 for the embedded one (default: fp32)",
     )
     _add_target(command)
     _add_repository(command)
@@ -151,8 +151,8 @@ def _release(arguments: argparse.Namespace, model: ModelName) -> release.Release
     if arguments.model == "all":
         checkpoint = _member(checkpoint, model)
         if model == "speaker_embedding" and precision == "int8":
-            _say("speaker_embedding: stays fp32, its convolutions gain nothing from int8")
-            precision = "fp32"
+            _say("speaker_embedding: bf16, its convolutions gain nothing from int8")
+            precision = "bf16"
     options = ExportOptions(precision=precision, target=arguments.target)
     release.check_options(model, options)
     return release.Release(

@@ -92,7 +92,7 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
         opset=options.opset,
     )
     precision.convert(graph, options.precision, keep_fp32=[INPUT_NORMALISATION])
-    measured = parity.compare(expected, onnx_graph.run(graph, clips))
+    measured = parity.compare(expected, onnx_graph.run(graph, clips, options.precision))
     parity.check(measured, parity.TOLERANCES[options.precision])
 
     labels = [config.id2label[index] for index in range(config.num_labels)]

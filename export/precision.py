@@ -1,4 +1,4 @@
-"""Turns a float32 ONNX file into a smaller, coarser one in place."""
+"""Turns a float32 ONNX file into a coarser one in place."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from export import onnx_graph
-from export.quiet import quiet
+from export.int8_weights import store_int8
 from export.types import Precision
 
 NORMS: Final = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
@@ -21,31 +20,20 @@ they stay fp32. Batch norms are a mere scale and shift at inference and need no 
 
 
 def convert(path: Path, precision: Precision, keep_fp32: Sequence[str] = ()) -> None:
-    """Rewrites the ONNX file at `path`, and checks it; fp32 leaves it as it is.
+    """Rewrites the ONNX file at `path`, and checks it.
 
-    fp16 converts weights and activations, but for the inputs and outputs, the norms, and the nodes
-    of the modules named in `keep_fp32` ("" is the root module's own). int8 quantises the weights of
-    matrix products per channel; their activations are quantised as they come, with one scale for
-    all clips of a batch, so that batch mates move a clip's logits in the third digit (the bundled
-    checkpoint: cosine 0.99994 between a clip alone and in a batch of six).
+    fp32 and bf16 leave it as it is: with bf16 it is the runtime that rounds. fp16 converts weights
+    and activations, but for the inputs and outputs, the norms, and the nodes of the modules named
+    in `keep_fp32` ("" is the root module's own). int8 stores the weights of matrix products in 8
+    bits; the runtime quantises activations as they come, and computes the rest as with bf16.
     """
     if precision == "fp16":
         _to_fp16(path, keep_fp32)
     elif precision == "int8":
-        _to_int8(path)
+        model = onnx.load(str(path))
+        store_int8(model)
+        onnx.save(model, str(path))
     onnx_graph.validate(path)
-
-
-def _to_int8(path: Path) -> None:
-    with quiet():
-        quantize_dynamic(
-            path,
-            path,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-        )
 
 
 def _to_fp16(path: Path, keep_fp32: Sequence[str]) -> None:

@@ -37,17 +37,21 @@ def check_options(model: ModelName, options: ExportOptions) -> None:
     if options.precision == "fp16" and options.target == "embedded":
         raise OptionError(
             "--precision fp16 is for GPU targets (--target onnxruntime or tensorrt): on a CPU it "
-            "is slower than fp32; --precision int8 makes a CPU faster"
+            "is slower than fp32; --precision bf16 and int8 make a CPU faster"
         )
-    if options.precision == "int8" and options.target != "embedded":
+    if options.precision in ("bf16", "int8") and options.target != "embedded":
         raise OptionError(
-            f"--precision int8 is for the embedded target: its integer kernels run on a CPU only; "
+            f"--precision {options.precision} is for the embedded target, which computes on a CPU; "
             f"--target {options.target} takes fp32 or fp16"
+        )
+    if options.precision == "bf16" and model == "whisper":
+        raise OptionError(
+            "whisper has no bf16: its decoder gains from int8 only; use --precision int8"
         )
     if options.precision == "int8" and model == "speaker_embedding":
         raise OptionError(
             "speaker_embedding has no int8: it consists of convolutions, and only matrix products "
-            "gain from dynamic quantisation; use --precision fp32"
+            "gain from dynamic quantisation; use --precision bf16"
         )
 
 

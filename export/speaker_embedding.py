@@ -86,7 +86,7 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
         SpeakerGraph(encoder.mods).eval(), graph, output="EMBEDDING", opset=options.opset
     )
     precision.convert(graph, options.precision, keep_fp32=KEEP_FP32)
-    measured = parity.compare(expected, onnx_graph.run(graph, clips))
+    measured = parity.compare(expected, onnx_graph.run(graph, clips, options.precision))
     parity.check(measured, parity.TOLERANCES[options.precision])
     return ModelFacts(
         facts={"embedding_dim": len(expected[0]), "window_s": WINDOW_S} | _calibration(encoder),

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Target: TypeAlias = Literal["embedded", "onnxruntime", "tensorrt"]
 ModelName: TypeAlias = Literal["whisper", "emotion", "speaker_embedding"]
 
-PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "fp16", "bf16", "int8")
 TARGETS: Final[tuple[Target, ...]] = ("embedded", "onnxruntime", "tensorrt")
 MODEL_NAMES: Final[tuple[ModelName, ...]] = ("whisper", "emotion", "speaker_embedding")
 

@@ -14,7 +14,7 @@ from typing import Final
 from export.types import Checkpoint, ExportOptions, ModelFacts
 from export.whisper_checkpoint import TOKENIZER_FILE, load
 from export.whisper_generation import GENERATION_FILE, generation_facts
-from export.whisper_int8 import KEPT_FLOAT32
+from export.whisper_int8 import KEPT_FLOAT
 from export.whisper_onnx import write_graphs
 from export.whisper_parity import measure_parity
 
@@ -49,6 +49,6 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
         opset=options.opset,
         options={
             "alignment_heads": len(facts.alignment_heads),
-            **({"kept_float32": list(KEPT_FLOAT32)} if options.precision == "int8" else {}),
+            **({"kept_float": list(KEPT_FLOAT)} if options.precision == "int8" else {}),
         },
     )

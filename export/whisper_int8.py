@@ -1,13 +1,13 @@
 """Whisper's graphs with int8 weights, for CPUs.
 
-The encoder is quantised dynamically: its activations get one scale per run. That is harmless there,
-since a CPU encodes clip by clip. In the decoder it would let the rows of a batch change each
-other's tokens, so there every row has a scale of its own: it is divided by its largest number,
-quantised with a constant step, multiplied as integers, whose sums are exact in any order, and
-multiplied by that number again. A row's logits are bit for bit the same alone and in any batch.
+The encoder's weights are int8; OpenVINO quantises its activations as they come, clip by clip, and
+computes the rest in bfloat16 where the processor can. In the decoder every row has a scale of its
+own: it is divided by its largest number, quantised with a constant step, multiplied as integers,
+whose sums are exact in any order, and multiplied by that number again. A row's logits are bit for
+bit the same alone and in any batch.
 
 What is read most, the keys and values of cross-attention, is int8 too: see
-`whisper_int8_attention`. What stays float32 is in `KEPT_FLOAT32`.
+`whisper_int8_attention`. What else there is, is in `KEPT_FLOAT`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from export.quiet import quiet
+from export.int8_weights import store_int8
 from export.whisper_int8_attention import hand_over_int8, read_int8
 
-KEPT_FLOAT32: Final = (
+KEPT_FLOAT: Final = (
     "log-mel",
     "convolutions",
     "norms",
@@ -33,7 +32,7 @@ KEPT_FLOAT32: Final = (
     "encoder self-attention",
     "decoder self-attention and its cache",
 )
-"""What the int8 graphs compute in float32; the manifest says so."""
+"""What the int8 graphs don't compute in int8; the manifest says so."""
 
 _CONTRIB: Final = "com.microsoft"
 _ZERO_POINT: Final = 128
@@ -44,20 +43,8 @@ _SMALLEST_ROW: Final = 1e-12
 
 def quantize_encoder(source: Path, target: Path, external_data: bool) -> None:
     """Writes `source` with int8 weights, one scale per output channel, and int8 keys and values."""
-    with quiet():
-        quantize_dynamic(
-            source,
-            target,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul"],
-            use_external_data_format=external_data,
-            extra_options={
-                "DefaultTensorType": onnx.TensorProto.FLOAT,
-                "MatMulConstBOnly": True,
-            },
-        )
-    model = onnx.load(target)
+    model = onnx.load(source)
+    store_int8(model)
     hand_over_int8(model)
     _save(model, target, external_data)
 

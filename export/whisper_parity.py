@@ -7,7 +7,8 @@ same text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,14 @@ from export.types import Precision
 from export.whisper_generation import GenerationFacts
 from export.whisper_graph import CLIP_SAMPLES, WhisperSizes
 from export.whisper_onnx import DECODER_FILE, ENCODER_FILE, cross_names, layer_names
+
+SERVED_ENCODER: Final = (
+    Path(__file__)
+    .resolve()
+    .parents[1]
+    .joinpath("model_repository", "whisper", "1", "cpu_encoder.py")
+)
+"""The module with which a CPU runs encoder.onnx."""
 
 _CLIPS: Final = 2
 _STEPS: Final = 24
@@ -57,7 +66,7 @@ def measure_parity(
     Raises:
         ParityError: encoder, logits, attention or, in fp32, the greedy tokens differ.
     """
-    runner = _Runner(folder, facts.sizes)
+    runner = _Runner(folder, facts.sizes, precision)
     allowed = _allowed_tokens(facts)
     expected: list[_Reading] = []
     measured: list[_Reading] = []
@@ -100,14 +109,19 @@ def _compare_all(
 
 
 class _Runner:
-    """The exported graphs in onnxruntime, one clip at a time."""
+    """The exported graphs, one clip at a time; the int8 encoder, which is for CPUs alone, as it is
+    served there."""
 
-    def __init__(self, folder: Path, sizes: WhisperSizes) -> None:
+    def __init__(self, folder: Path, sizes: WhisperSizes, precision: Precision) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         providers = ["CPUExecutionProvider"]
         self.sizes = sizes
-        self.encoder = onnxruntime.InferenceSession(folder / ENCODER_FILE, options, providers)
+        self.encode: Callable[[Floats], dict[str, NDArray[Any]]] = (
+            _served_encoder(folder / ENCODER_FILE)
+            if precision == "int8"
+            else _plain_encoder(folder / ENCODER_FILE, options)
+        )
         self.decoder = onnxruntime.InferenceSession(folder / DECODER_FILE, options, providers)
         cache_type = next(i.type for i in self.decoder.get_inputs() if i.name == "past_key_0")
         self.dtype = np.float16 if cache_type == "tensor(float16)" else np.float32
@@ -116,9 +130,7 @@ class _Runner:
         self, audio: Floats, prompt: list[int], allowed: NDArray[np.bool_]
     ) -> tuple[_Reading, list[int]]:
         """Decodes `_STEPS` tokens, whether or not the text has ended."""
-        names = [output.name for output in self.encoder.get_outputs()]
-        answers = self.encoder.run(None, {"audio": _padded(audio)[None]})
-        cross = dict(zip(names, answers, strict=True))
+        cross = self.encode(audio)
         past, tokens, fresh = self._empty_cache(), [], prompt
         logits: list[Floats] = []
         for _ in range(_STEPS):
@@ -150,6 +162,33 @@ class _Runner:
         shape = (1, 1, self.sizes.heads, 0, self.sizes.head_dim)
         empty: Floats = np.zeros(shape, self.dtype)
         return [empty] * (2 * self.sizes.decoder_layers)
+
+
+def _plain_encoder(
+    path: Path, options: onnxruntime.SessionOptions
+) -> Callable[[Floats], dict[str, NDArray[Any]]]:
+    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def encode(audio: Floats) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, session.run(names, {"audio": _padded(audio)[None]}), strict=True))
+
+    return encode
+
+
+def _served_encoder(path: Path) -> Callable[[Floats], dict[str, NDArray[Any]]]:
+    """The encoder in the Triton model's own module."""
+    spec = importlib.util.spec_from_file_location("cpu_encoder", SERVED_ENCODER)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    encoder = module.CpuEncoder(path, threads=1, precision="int8")
+
+    def encode(audio: Floats) -> dict[str, NDArray[Any]]:
+        answers: dict[str, NDArray[Any]] = encoder.encode([audio[:CLIP_SAMPLES]])
+        return answers
+
+    return encode
 
 
 def _reference(

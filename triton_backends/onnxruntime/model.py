@@ -6,31 +6,55 @@ as `onnxruntime/model.py` (a "python-based backend"), this file serves the very 
 the real backend serves in NVIDIA's container: same `backend: "onnxruntime"`, same `model.onnx`,
 same `intra_op_thread_count` parameter.
 
-It runs inside Triton's python stub and needs numpy and onnxruntime only.
+OpenVINO computes, since it multiplies in bfloat16 and int8 where the processor can. Whether it may
+is the export's decision: the `precision` in the version's manifest.json. Rows of a batch are run
+side by side, each alone on a thread: no row's numbers depend on its neighbours, and on a CPU a
+batch gains nothing from being one product.
+
+It runs inside Triton's python stub and needs numpy and openvino only.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import onnxruntime
+import openvino
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-DEFAULT_THREADS = 2
-"""Intra-op threads of a session when the config names none: with more, two models on a small
-machine fight for cores."""
+DEFAULT_THREADS: Final = 2
+"""Threads of a model when the config names none: with more, two models on a small machine fight for
+cores."""
 
-MAX_VALUES_PER_RUN = 1 << 20
-"""Input values of one run, 65 s of audio. A larger batch is run in parts: a CPU gains nothing from
-more, and wav2vec2-base's first activations take 400 MB per minute of audio."""
+_COARSER: Final[dict[str, dict[str, Any]]] = {
+    "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
+    "int8": {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 512},
+}
+"""What a precision lets OpenVINO do; of 512 activations in a row each 8-bit group has its scale."""
 
-Feed = dict[str, NDArray[Any]]
+_EXACT: Final[dict[str, Any]] = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+}
+
+_KNOWN_KERNELS: Final = 1_000
+"""Kernels that are kept, some hundred for each length of the audio. The service asks for one length
+only; a caller who doesn't pays some 10 ms for a new one and no memory in the long run."""
+
+Row = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A request's rows, each with a batch dimension of 1; `place` is its index in the batch."""
+
+    place: int
+    rows: list[Row]
 
 
 class TritonPythonModel:
@@ -47,79 +71,113 @@ class TritonPythonModel:
         filename = config.get("default_model_filename") or "model.onnx"
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
-        self._session = _open_session(folder / filename, _thread_count(config))
-        _check_names("inputs", self._inputs, [node.name for node in self._session.get_inputs()])
-        _check_names("outputs", self._outputs, [node.name for node in self._session.get_outputs()])
+        self._threads = _thread_count(config)
+        self._settings = _settings(folder, self._threads)
+        self._graph = openvino.Core().read_model(folder / filename)
+        _check_names("inputs", self._inputs, [tensor.any_name for tensor in self._graph.inputs])
+        _check_names("outputs", self._outputs, [tensor.any_name for tensor in self._graph.outputs])
+        self._lanes = self._open()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answers all requests of a batch, those of equal shapes in one run; a failure answers only
-        whom it concerns."""
-        feeds: dict[int, Feed] = {}
+        """Answers all requests of a batch; a failure answers only whom it concerns."""
         responses: list[Any] = [None] * len(requests)
-        for index, request in enumerate(requests):
+        asked: list[_Rows] = []
+        for place, request in enumerate(requests):
             if request.is_cancelled():
-                responses[index] = _failure("cancelled", pb_utils.TritonError.CANCELLED)
+                responses[place] = _failure("cancelled", pb_utils.TritonError.CANCELLED)
             else:
-                feeds[index] = self._read(request)
-        for group in _equal_shapes(feeds):
-            for index, response in zip(group, self._run([feeds[i] for i in group]), strict=True):
-                responses[index] = response
+                asked.append(_Rows(place, self._read(request)))
+        answers = iter(self._run([row for own in asked for row in own.rows]))
+        for own in asked:
+            responses[own.place] = self._respond([next(answers) for _ in own.rows])
         return responses
 
-    def _read(self, request: Any) -> Feed:
-        return {
+    def _read(self, request: Any) -> list[Row]:
+        arrays = {
             name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
             for name in self._inputs
         }
-
-    def _run(self, feeds: Sequence[Feed]) -> list[Any]:
-        merged = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
-        try:
-            outputs = self._run_in_parts(merged)
-        except Exception as error:  # onnxruntime's errors share no narrower base class
-            return [_failure(str(error), pb_utils.TritonError.INVALID_ARG) for _ in feeds]
-        ends = np.cumsum([len(feed[self._inputs[0]]) for feed in feeds])[:-1]
-        parts = [np.split(output, ends) for output in outputs]
+        count = len(arrays[self._inputs[0]])
         return [
-            pb_utils.InferenceResponse(
-                [
-                    pb_utils.Tensor(name, np.ascontiguousarray(part[row]))
-                    for name, part in zip(self._outputs, parts, strict=True)
-                ]
-            )
-            for row in range(len(feeds))
+            {name: array[row : row + 1] for name, array in arrays.items()} for row in range(count)
         ]
 
-    def _run_in_parts(self, feed: Feed) -> list[NDArray[Any]]:
-        first = feed[self._inputs[0]]
-        rows = max(1, MAX_VALUES_PER_RUN // max(1, first[0].size))
-        parts = [
-            self._session.run(
-                self._outputs, {name: array[start : start + rows] for name, array in feed.items()}
-            )
-            for start in range(0, len(first), rows)
-        ]
-        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+    def _open(self) -> list[openvino.InferRequest]:
+        model = openvino.compile_model(self._graph, "CPU", self._settings)
+        return [model.create_infer_request() for _ in range(self._threads)]
+
+    def _run(self, rows: Sequence[Row]) -> list[Row | Exception]:
+        """Each row's outputs, or why there are none."""
+        answers: list[Row | Exception] = []
+        for first in range(0, len(rows), self._threads):
+            together = rows[first : first + self._threads]
+            found = self._side_by_side(together)
+            answers += [
+                self._again(row) if isinstance(answer, Exception) else answer
+                for row, answer in zip(together, found, strict=True)
+            ]
+        return answers
+
+    def _again(self, row: Row) -> Row | Exception:
+        """What failed, once more and alone: after a clip that is too short for the graph OpenVINO
+        fails on every later one, too, until the model is opened anew."""
+        self._lanes = self._open()
+        (answer,) = self._side_by_side([row])
+        if isinstance(answer, Exception):
+            self._lanes = self._open()
+        return answer
+
+    def _side_by_side(self, rows: Sequence[Row]) -> list[Row | Exception]:
+        lanes = self._lanes[: len(rows)]
+        refused = [self._start(lane, row) for lane, row in zip(lanes, rows, strict=True)]
+        return [error or self._answer(lane) for lane, error in zip(lanes, refused, strict=True)]
+
+    def _start(self, lane: openvino.InferRequest, row: Row) -> Exception | None:
+        try:
+            lane.start_async(row, share_inputs=True)
+        except RuntimeError as error:  # what OpenVINO says of a row that the graph can't take
+            return error
+        return None
+
+    def _answer(self, lane: openvino.InferRequest) -> Row | Exception:
+        try:
+            lane.wait()
+        except RuntimeError as error:
+            return error
+        return {name: lane.get_tensor(name).data.copy() for name in self._outputs}
+
+    def _respond(self, answers: Sequence[Row | Exception]) -> Any:
+        rows: list[Row] = []
+        for answer in answers:
+            if isinstance(answer, Exception):
+                return _failure(str(answer), pb_utils.TritonError.INVALID_ARG)
+            rows.append(answer)
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor(name, np.concatenate([row[name] for row in rows]))
+                for name in self._outputs
+            ]
+        )
 
 
-def _equal_shapes(feeds: dict[int, Feed]) -> list[list[int]]:
-    """Groups request indices by everything but the batch dimension, which alone may differ within a
-    run."""
-    groups: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
-    for index, feed in feeds.items():
-        groups[tuple(array.shape[1:] for array in feed.values())].append(index)
-    return list(groups.values())
+def _settings(folder: Path, threads: int) -> dict[str, Any]:
+    """Threads aren't pinned: the other models' are on the same cores."""
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": threads,
+        "ENABLE_CPU_PINNING": False,
+        "CPU_RUNTIME_CACHE_CAPACITY": _KNOWN_KERNELS,
+        **_COARSER.get(_precision(folder), _EXACT),
+    }
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Lengths vary from request to request: a memory plan is kept per shape and would pile up.
-    options.enable_mem_pattern = False
-    # An idle session that spins takes the cores that the other models need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _precision(folder: Path) -> str:
+    """The precision that the version was exported in; a graph without a manifest is taken as it
+    is."""
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        return "fp32"
+    return str(json.loads(manifest.read_text(encoding="utf-8"))["precision"])
 
 
 def _thread_count(config: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""The two graphs in onnxruntime, on a CPU or a GPU.
+"""The two graphs, on a CPU or a GPU: in onnxruntime, but for the encoder on a CPU.
 
 Caches stay where the graphs run: on a GPU nothing but tokens and logits crosses the bus at each
 step. On a CPU a clip's part of the encoder's answer is a view, never a copy.
@@ -7,7 +7,6 @@ step. On a CPU a clip's part of the encoder's answer is a view, never a copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -93,46 +92,40 @@ class Engine:
         self.on_cpu = settings.provider == "cpu"
         self._device = "cpu" if self.on_cpu else "cuda"
         self._device_id = settings.device_id
-        self._threads = settings.intra_op_threads
-        options = _session_options(self._threads)
-        self._encoder = InferenceSession(
-            str(folder / "encoder.onnx"), options, _providers(settings)
-        )
-        self._single_encoder = self._encoder
-        if self.on_cpu and self._threads > 1:
-            self._single_encoder = InferenceSession(
-                str(folder / "encoder.onnx"), _session_options(1), _providers(settings)
-            )
+        options = _session_options(settings.intra_op_threads)
         decoder_provider: Provider = "cpu" if self.on_cpu else "cuda"
         self._decoder = InferenceSession(
             str(folder / "decoder.onnx"), options, _providers(settings, decoder_provider)
         )
-        self._cross_names = [output.name for output in self._encoder.get_outputs()]
         names = [tensor.name for tensor in self._decoder.get_inputs()]
         self._past_names = [name for name in names if name.startswith("past_")]
+        self._cross_names = [name for name in names if name.startswith("cross_")]
         outputs = [output.name for output in self._decoder.get_outputs()]
         self._kept = [name.removeprefix(_KEPT) for name in outputs if name.startswith(_KEPT)]
         self._output_names = [name for name in outputs if not name.startswith(_KEPT)]
         self._dtype = _DTYPES[self._decoder.get_inputs()[names.index("past_key_0")].type]
+        if self.on_cpu:
+            from cpu_encoder import CpuEncoder  # where a GPU computes there is no OpenVINO
+
+            self._encode_clips = CpuEncoder(
+                folder / "encoder.onnx",
+                settings.intra_op_threads,
+                "int8" if self._kept else "fp32",
+            ).encode
+        else:
+            self._encoder = InferenceSession(
+                str(folder / "encoder.onnx"), options, _providers(settings)
+            )
 
     def encode(self, clips: Sequence[Floats]) -> EncodedClips:
         """Encodes clips of up to 30 s, each float32, (num_samples,).
 
-        On a CPU no clip's numbers depend on its neighbours. There two clips on one thread each are
-        done sooner than one after the other on two: a thread waits for nobody between operators.
-        A GPU encodes them together.
+        On a CPU no clip's numbers depend on its neighbours; a GPU encodes them together.
         """
-        if not self.on_cpu:
-            return EncodedClips(tuple(self._encode_on_device(clips)), len(clips))
-        answers = self._empty_answers(len(clips))
-        parts = [[answer[i : i + 1] for answer in answers] for i in range(len(clips))]
-        side_by_side = len(clips) - len(clips) % self._threads
-        sessions = [self._single_encoder] * side_by_side
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(self._encode_into, sessions, clips, parts))
-        for clip, own in zip(clips[side_by_side:], parts[side_by_side:], strict=True):
-            self._encode_into(self._encoder, clip, own)
-        return self._on_device(answers)
+        if self.on_cpu:
+            answers = self._encode_clips(clips)
+            return self._on_device([answers[name] for name in self._cross_names])
+        return EncodedClips(tuple(self._encode_on_device(clips)), len(clips))
 
     def select(self, encoded: EncodedClips, rows: Sequence[int]) -> EncodedClips:
         """The clips at `rows`, in that order; all of them or, on a CPU, neighbours cost no copy."""
@@ -225,16 +218,6 @@ class Engine:
         cache = Cache(tuple(self._to_device(value) for value in joined))
         return Pass(logits, self._to_device(alignment), cache)
 
-    def _encode_into(
-        self, session: InferenceSession, clip: Floats, answers: Sequence[NDArray[Any]]
-    ) -> None:
-        """Encodes a clip on the CPU; its part of each answer is written where it belongs."""
-        binding = session.io_binding()
-        binding.bind_cpu_input("audio", _padded([clip]))
-        for name, own in zip(self._cross_names, answers, strict=True):
-            binding.bind_output(name, "cpu", 0, own.dtype, own.shape, own.ctypes.data)
-        session.run_with_iobinding(binding)
-
     def _encode_on_device(self, clips: Sequence[Floats]) -> Sequence[OrtValue]:
         binding = self._encoder.io_binding()
         binding.bind_cpu_input("audio", _padded(clips))
@@ -243,12 +226,6 @@ class Engine:
         self._encoder.run_with_iobinding(binding)
         outputs: Sequence[OrtValue] = binding.get_outputs()
         return outputs
-
-    def _empty_answers(self, count: int) -> list[NDArray[Any]]:
-        return [
-            np.empty((count, *tensor.shape[1:]), _DTYPES[tensor.type])
-            for tensor in self._encoder.get_outputs()
-        ]
 
     def _on_device(self, arrays: Sequence[NDArray[Any]]) -> EncodedClips:
         values = tuple(self._to_device(array) for array in arrays)
