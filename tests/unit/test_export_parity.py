@@ -30,6 +30,19 @@ def test_difference_is_measured_on_the_scale_of_the_reference() -> None:
     assert parity.clips == 3
 
 
+def test_what_is_large_may_differ_in_proportion() -> None:
+    """A thousandth of a number that is hundreds of times as large as others is rounding."""
+    expected = vectors()
+    expected[0][0] = 5_000.0
+    measured = [vector.copy() for vector in expected]
+    measured[0][0] *= 1.001
+
+    parity = compare(expected, measured)
+
+    assert parity.max_abs_difference == pytest.approx(5.0, rel=1e-3)
+    assert parity.relative_difference == pytest.approx(0.001, rel=1e-3)
+
+
 def test_equal_answers_pass() -> None:
     check(compare(vectors(), vectors()), STRICT)
 

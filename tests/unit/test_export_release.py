@@ -178,6 +178,8 @@ def test_only_missing_counts_what_a_new_repository_starts_with(
         ("whisper", "int8", "tensorrt"),
         ("emotion", "int8", "onnxruntime"),
         ("speaker_embedding", "int8", "embedded"),
+        ("speaker_embedding", "bf16", "tensorrt"),
+        ("whisper", "bf16", "embedded"),
     ],
 )
 def test_precisions_that_would_gain_nothing_are_refused(
@@ -185,6 +187,19 @@ def test_precisions_that_would_gain_nothing_are_refused(
 ) -> None:
     with pytest.raises(OptionError, match=r"fp32|int8"):
         release.check_options(model, ExportOptions(precision=precision, target=target))
+
+
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [
+        ("whisper", "int8"),
+        ("emotion", "int8"),
+        ("emotion", "bf16"),
+        ("speaker_embedding", "bf16"),
+    ],
+)
+def test_a_cpu_takes_coarser_models(model: ModelName, precision: Precision) -> None:
+    release.check_options(model, ExportOptions(precision=precision))
 
 
 @pytest.mark.parametrize("model", MODEL_NAMES)
