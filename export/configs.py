@@ -2,7 +2,7 @@
 
 | target | Triton | leaves | whisper (python backend) |
 |---|---|---|---|
-| embedded | the wheel's tritonserver, CPU | our backend named `onnxruntime` | ORT CPU |
+| embedded | the wheel's tritonserver, CPU | our backend named `onnxruntime` | OpenVINO, ORT |
 | onnxruntime | NVIDIA's container, GPU | the real onnxruntime backend | ORT CUDA |
 | tensorrt | NVIDIA's container, GPU | tensorrt backend, plans by build_plans.sh | ORT TensorRT |
 
