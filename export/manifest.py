@@ -20,7 +20,15 @@ DERIVED: Final = frozenset({FILENAME, "model.plan", "__pycache__"})
 """What may lie in a version folder beside its released files: TensorRT plans fit one GPU and are
 built on the spot, byte code appears when Triton imports the model."""
 
-_TOOLS: Final = ("torch", "transformers", "speechbrain", "onnx", "onnxruntime", "tokenizers")
+_TOOLS: Final = (
+    "torch",
+    "transformers",
+    "speechbrain",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "tokenizers",
+)
 
 
 def build(

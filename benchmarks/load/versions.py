@@ -6,8 +6,8 @@ from importlib.metadata import distributions
 from typing import Final
 
 _TOLD: Final = frozenset(
-    "nvidia-pytriton onnxruntime tritonclient numpy uvicorn fastapi httpx torch transformers "
-    "faster-whisper ctranslate2 openai-whisper pywhispercpp speechbrain".split()
+    "nvidia-pytriton onnxruntime openvino tritonclient numpy uvicorn fastapi httpx torch "
+    "transformers faster-whisper ctranslate2 openai-whisper pywhispercpp speechbrain".split()
 )
 
 

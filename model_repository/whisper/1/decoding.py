@@ -81,7 +81,9 @@ class BatchDecoder:
     def _choose(self, batch: Batch, logits: Floats) -> None:
         """Lets every live search choose its next tokens."""
         live = batch.live
-        own = logits[[index for index, _ in live]]
+        if len(live) < batch.size:
+            logits = logits[[index for index, _ in live]]
+        own = np.ascontiguousarray(logits)  # the rules write into its rows
         rows = own.reshape(-1, own.shape[-1])
         texts = [(text.tokens, s.task.timed) for _, s in live for text in s.texts]
         self._rules.apply(rows, texts)

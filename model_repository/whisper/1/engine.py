@@ -74,7 +74,7 @@ class Cache:
 class Pass:
     """One run of the decoder.
 
-    logits: float32, (clips, group, positions, vocab), a copy of its own; alignment: (clips,
+    logits: float32, (clips, group, positions, vocab), the caller's to write into; alignment: (clips,
     alignment heads, group * length, 1500), scores before the softmax; of no clip where an int8
     decoder reads one token for each.
     """
@@ -102,7 +102,9 @@ class Engine:
         self._cross_names = [name for name in names if name.startswith("cross_")]
         outputs = [output.name for output in self._decoder.get_outputs()]
         self._kept = [name.removeprefix(_KEPT) for name in outputs if name.startswith(_KEPT)]
-        self._output_names = [name for name in outputs if not name.startswith(_KEPT)]
+        self._output_names = [
+            name for name in outputs if not name.startswith((_KEPT, "logits"))
+        ]
         self._dtype = _DTYPES[self._decoder.get_inputs()[names.index("past_key_0")].type]
         if self.on_cpu:
             from cpu_encoder import CpuEncoder  # where a GPU computes there is no OpenVINO
@@ -199,15 +201,17 @@ class Engine:
             binding.bind_ortvalue_input(name, value)
         for name, value in zip(self._cross_names, encoded.values, strict=True):
             binding.bind_ortvalue_input(name, value)
+        logits = np.empty((*tokens.shape[:2], len(logit_positions), self.sizes.vocab), np.float32)
+        where = logits.ctypes.data
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, where)
         for name in self._output_names:
-            device = "cpu" if name == "logits" else self._device
-            binding.bind_output(name, device, 0 if device == "cpu" else self._device_id)
+            binding.bind_output(name, self._device, self._device_id)
         for name, value in zip(self._cross_names, encoded.values, strict=True):
             if name in self._kept:
                 binding.bind_ortvalue_output(f"{_KEPT}{name}", value)
         self._decoder.run_with_iobinding(binding)
-        logits, alignment, *present = binding.get_outputs()[: len(self._output_names)]
-        return Pass(np.array(logits.numpy()), alignment, Cache(tuple(present)))
+        _, alignment, *present = binding.get_outputs()[: 1 + len(self._output_names)]
+        return Pass(logits, alignment, Cache(tuple(present)))
 
     def _together(self, passes: Sequence[Pass]) -> Pass:
         """The passes of several clips as one of them all."""

@@ -78,8 +78,11 @@ class TokenRules:
 
 def log_normaliser(logits: Floats) -> Floats:
     """log Σ exp, (rows, vocab) → (rows,); minus infinity where no logit is finite."""
-    highest = logits.max(axis=1)
-    shift = np.where(np.isfinite(highest), highest, np.float32(0.0))
-    with np.errstate(divide="ignore"):
-        total: Floats = shift + np.log(np.exp(logits - shift[:, None]).sum(axis=1))
-    return total
+    totals = np.full(len(logits), -np.inf, np.float32)
+    weights = np.empty(logits.shape[1], np.float32)  # of one row: it stays in the processor's cache
+    for place, row in enumerate(logits):
+        highest = row.max()
+        if np.isfinite(highest):
+            np.exp(np.subtract(row, highest, out=weights), out=weights)
+            totals[place] = highest + np.log(weights.sum())
+    return totals
