@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +11,15 @@ from typing import Any, Final
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import torch
 from numpy.typing import NDArray
 
 from export.quiet import quiet
 from export.types import SAMPLE_RATE_HZ, Precision
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it reports each import
+
+import openvino  # noqa: E402
 
 AUDIO: Final = "AUDIO"
 """Name of the one input of a leaf model: float32, shape (batch, samples), in [-1, 1], 16 kHz."""

@@ -1,43 +1,62 @@
-"""OpenVINO, as the models use it, connects to nobody."""
+"""OpenVINO, as the models and the export import it, connects to nobody."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.whisper_runtime import RELEASE
+import pytest
 
-PROGRAM = """
-import socket, sys
+ROOT = Path(__file__).resolve().parents[2]
+
+REFUSING = """
+import socket
 
 class Connected(BaseException):
     pass
 
-def refuse(*_: object) -> None:
+def refuse(*_):
     raise Connected
 
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-if sys.argv[1] == "control":
-    socket.create_connection(("localhost", 9))
-sys.path.insert(0, sys.argv[1])
+"""
+
+WHISPER = """
+import sys
+sys.path.insert(0, "model_repository/whisper/1")
 import numpy as np
 from pathlib import Path
 from cpu_encoder import CpuEncoder
-encoder = CpuEncoder(Path(sys.argv[1], "encoder.onnx"), threads=1, precision="fp32")
-print(len(encoder.encode([np.zeros(16_000, np.float32)])))
+encoder = CpuEncoder(Path(sys.path[0], "encoder.onnx"), threads=1, precision="fp32")
+assert encoder.encode([np.zeros(16_000, np.float32)])
+"""
+
+BACKEND = """
+import runpy, sys, types
+sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
+runpy.run_path("triton_backends/onnxruntime/model.py")["openvino"].Core()
+"""
+
+EXPORT = """
+import export.onnx_graph
+export.onnx_graph.openvino.Core()
 """
 
 
-def test_opening_and_running_a_model_connects_to_nobody() -> None:
-    """In a process of its own; its exit would wait for threads that send in the background."""
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    """Runs it to its end, which waits for whatever it sends in the background."""
+    command = [sys.executable, "-c", REFUSING + program]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
-    def run(argument: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, argument], capture_output=True, text=True, timeout=120
-        )
 
-    quiet, control = run(str(RELEASE)), run("control")
+@pytest.mark.parametrize("program", [WHISPER, BACKEND, EXPORT], ids=["whisper", "leaves", "export"])
+def test_importing_and_running_it_connects_to_nobody(program: str) -> None:
+    finished = run(program)
 
-    assert quiet.returncode == 0, quiet.stderr
-    assert int(quiet.stdout) > 0 and "Connected" not in quiet.stderr
-    assert control.returncode != 0 and "Connected" in control.stderr
+    assert finished.returncode == 0, finished.stderr
+    assert "Connected" not in finished.stderr
+
+
+def test_a_connection_would_be_seen() -> None:
+    assert "Connected" in run("socket.create_connection(('localhost', 9))").stderr

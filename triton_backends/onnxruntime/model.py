@@ -17,15 +17,19 @@ It runs inside Triton's python stub and needs numpy and openvino only.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import openvino
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it reports each import
+
+import openvino  # noqa: E402
 
 DEFAULT_THREADS: Final = 2
 """Threads of a model when the config names none: with more, two models on a small machine fight for

@@ -74,9 +74,9 @@ class Cache:
 class Pass:
     """One run of the decoder.
 
-    logits: float32, (clips, group, positions, vocab), the caller's to write into; alignment: (clips,
-    alignment heads, group * length, 1500), scores before the softmax; of no clip where an int8
-    decoder reads one token for each.
+    logits: float32, (clips, group, positions, vocab), for the caller to write into; alignment:
+    (clips, alignment heads, group * length, 1500), scores before the softmax; of no clip where an
+    int8 decoder reads one token for each.
     """
 
     logits: Floats
@@ -102,9 +102,7 @@ class Engine:
         self._cross_names = [name for name in names if name.startswith("cross_")]
         outputs = [output.name for output in self._decoder.get_outputs()]
         self._kept = [name.removeprefix(_KEPT) for name in outputs if name.startswith(_KEPT)]
-        self._output_names = [
-            name for name in outputs if not name.startswith((_KEPT, "logits"))
-        ]
+        self._output_names = [name for name in outputs if not name.startswith((_KEPT, "logits"))]
         self._dtype = _DTYPES[self._decoder.get_inputs()[names.index("past_key_0")].type]
         if self.on_cpu:
             from cpu_encoder import CpuEncoder  # where a GPU computes there is no OpenVINO
