@@ -48,7 +48,7 @@ def vtt(analysis: Analysis, *, whole_segments: bool = False) -> str:
     """WebVTT subtitles with voice spans (https://www.w3.org/TR/webvtt1/#webvtt-cue-voice-span)."""
     blocks = ["WEBVTT\n"]
     for cue in cues(analysis, whole_segments):
-        voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
+        voice = _voice(cue.speaker) if cue.speaker else ""
         lines = [cue.text] if whole_segments else _wrap(cue.text)
         shown = voice + "\n".join(_escaped(line) for line in lines)
         times = f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}"
@@ -101,6 +101,13 @@ def _wrap(text: str) -> list[str]:
 
 def _prefixed(speaker: str, text: str) -> str:
     return f"{speaker}: {text}" if speaker else text
+
+
+def _voice(speaker: str) -> str:
+    """A voice span's tag; a name that ends in dashes mustn't make an arrow with it, and the space
+    at a name's end is no part of it."""
+    name = _escaped(speaker)
+    return f"<v {name} >" if name.endswith("--") else f"<v {name}>"
 
 
 def _escaped(text: str) -> str:

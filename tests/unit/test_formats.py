@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import av
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.formats import rttm, srt, text, tsv, vtt
@@ -146,6 +146,7 @@ HOSTILE = st.text(
 
 
 @given(words=HOSTILE, speaker=HOSTILE)
+@example(words=":", speaker="--")
 def test_no_text_breaks_the_frame(words: str, speaker: str) -> None:
     """Line breaks end rows and cues, arrows begin them, brackets are markup."""
     segment = Segment(1.0, 2.0, words, speaker=speaker or None)
