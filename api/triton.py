@@ -213,7 +213,7 @@ class TritonControl:
     """A synchronous connection for whoever supervises a Triton: readiness, loading, statistics."""
 
     def __init__(self, url: str) -> None:
-        self._client = grpc_client.InferenceServerClient(url, channel_args=list(_CHANNEL))
+        self._client = grpc_client.InferenceServerClient(url, channel_args=_CHANNEL)
 
     def __enter__(self) -> TritonControl:
         return self
