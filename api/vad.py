@@ -1,9 +1,10 @@
 """`Waveform` → speech regions, with Silero's voice activity detector (version 6.2.3, MIT).
 
-`assets/silero_vad_16k.onnx` is the file `silero_vad_16k_sequence.onnx` of the PyPI package
-`silero-vad` 6.2.3 unchanged; the package itself would bring torch. The network hears frames of
-32 ms in order and carries an LSTM state from one to the next, so a whole recording and a live
-stream go through the same `VoiceActivityDetector.advance`, many frames or one at a time.
+`assets/silero_vad_16k.onnx` is `silero_vad_16k_sequence.onnx` of the PyPI package `silero-vad`
+6.2.3, laid out anew by `python -m export.voice_activity`: the same answers for a third of the time.
+(The package itself would bring torch.) The network hears frames of 32 ms in order and carries an
+LSTM state from one to the next, so a whole recording and a live stream go through the same
+`VoiceActivityDetector.advance`, many frames or one at a time.
 `docs/decisions/0002-vad.md` holds the measurements that chose the model and every default.
 """
 
@@ -177,7 +178,7 @@ class VoiceActivityDetector:
         """Where speech itself lies: regions in order, not touching each other.
 
         For `padded`, which gives what to listen to, and `trimmed`, which gives what to count.
-        About 2 ms of one CPU core per second of audio. `settings` replace the detector's own;
+        About 0.6 ms of one CPU core per second of audio. `settings` replace the detector's own;
         `on_progress` hears of stage "vad".
         """
         tracker = SpeechTracker(settings or self.settings)
