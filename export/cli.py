@@ -151,8 +151,8 @@ def _release(arguments: argparse.Namespace, model: ModelName) -> release.Release
     if arguments.model == "all":
         checkpoint = _member(checkpoint, model)
         if model == "speaker_embedding" and precision == "int8":
-            _say("speaker_embedding: stays fp32, its convolutions gain nothing from int8")
-            precision = "fp32"
+            _say("speaker_embedding: bf16, since its convolutions gain nothing from int8")
+            precision = "bf16"
     options = ExportOptions(precision=precision, target=arguments.target)
     release.check_options(model, options)
     return release.Release(

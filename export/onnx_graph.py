@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
@@ -16,10 +15,7 @@ from numpy.typing import NDArray
 
 from export.quiet import quiet
 from export.types import SAMPLE_RATE_HZ, Precision
-
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it reports each import
-
-import openvino  # noqa: E402
+from triton_backends.onnxruntime.cpu_graph import FEATURES, CpuGraph, Row
 
 AUDIO: Final = "AUDIO"
 """Name of the one input of a leaf model: float32, shape (batch, samples), in [-1, 1], 16 kHz."""
@@ -30,13 +26,6 @@ node itself."""
 
 MIN_EXAMPLE_BATCH: Final = 2
 """torch.export specialises dimensions of size 0 and 1, so the example batch holds two clips."""
-
-
-COARSER_ON_A_CPU: Final[dict[Precision, dict[str, Any]]] = {
-    "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
-    "int8": {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 512},
-}
-"""How `triton_backends/onnxruntime` computes these two."""
 
 
 def write_onnx(module: torch.nn.Module, path: Path, output: str, opset: int) -> None:
@@ -82,11 +71,14 @@ def run(
 
     What is for CPUs alone (bf16, int8) runs as the embedded Triton serves it; without bfloat16 in
     the processor both are computed in float32.
+
+    Raises:
+        RuntimeError: the graph can't take one of the clips.
     """
-    if precision in COARSER_ON_A_CPU:
-        settings = COARSER_ON_A_CPU[precision] | {"INFERENCE_NUM_THREADS": 1}
-        model = openvino.compile_model(path, "CPU", settings)
-        return [np.array(model(clip[None])[0][0]) for clip in clips]
+    if precision in ("bf16", "int8"):
+        graph = CpuGraph(path, precision, threads=1)
+        (name,) = graph.outputs
+        return [_found(answer)[name][0] for answer in graph.run([{AUDIO: c[None]} for c in clips])]
     session = _open(path)
     return [_answers(session, clip[None])[0] for clip in clips]
 
@@ -94,6 +86,12 @@ def run(
 def run_batch(path: Path, clips: NDArray[np.float32]) -> NDArray[np.float32]:
     """Runs clips of one length together, shape (batch, samples); one row per clip."""
     return _answers(_open(path), clips)
+
+
+def _found(answer: Row | Exception) -> Row:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:
@@ -107,6 +105,21 @@ def _answers(
 ) -> NDArray[np.float32]:
     answers: NDArray[np.float32] = session.run(None, {AUDIO: audio})[0]
     return answers
+
+
+def name_features(path: Path, network: str) -> None:
+    """Gives the one value that the module `network` itself reads from outside the name `FEATURES`,
+    up to which a CPU computes in float32 whatever the precision."""
+    model = onnx.load(str(path))
+    inside = [n for n in model.graph.node if n.name.startswith((f"{network}/", f"{network}."))]
+    outside = {v for n in model.graph.node if n not in inside for v in n.output}
+    own = (node for node in inside if node.name.startswith(f"{network}/"))
+    (features,) = {value for node in own for value in node.input} & outside
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            renamed = [FEATURES if name == features else name for name in names]
+            names[:] = renamed
+    onnx.save(model, str(path))
 
 
 def _name_by_module(path: Path) -> None:

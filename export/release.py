@@ -51,7 +51,7 @@ def check_options(model: ModelName, options: ExportOptions) -> None:
     if options.precision == "int8" and model == "speaker_embedding":
         raise OptionError(
             "speaker_embedding has no int8: it consists of convolutions, and only matrix products "
-            "gain from dynamic quantisation; use --precision fp32, or bf16, which costs a little"
+            "gain from dynamic quantisation; use --precision bf16"
         )
 
 

@@ -85,6 +85,7 @@ def export(checkpoint: Checkpoint, options: ExportOptions, staging: Path) -> Mod
     onnx_graph.write_onnx(
         SpeakerGraph(encoder.mods).eval(), graph, output="EMBEDDING", opset=options.opset
     )
+    onnx_graph.name_features(graph, network="encoder")
     precision.convert(graph, options.precision, keep_fp32=KEEP_FP32)
     measured = parity.compare(expected, onnx_graph.run(graph, clips, options.precision))
     parity.check(measured, parity.TOLERANCES[options.precision])

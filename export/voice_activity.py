@@ -88,9 +88,7 @@ class _Graph:
         return self.constant(np.array(values, np.int64))
 
     def cut(self, value: str, start: int, end: int, axis: int = 1) -> str:
-        return self.add(
-            "Slice", value, self.numbers(start), self.numbers(end), self.numbers(axis)
-        )
+        return self.add("Slice", value, self.numbers(start), self.numbers(end), self.numbers(axis))
 
     def reshape(self, value: str, *shape: int) -> str:
         return self.add("Reshape", value, self.numbers(*shape))

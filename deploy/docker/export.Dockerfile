@@ -10,6 +10,7 @@ COPY --chown=voice scripts scripts
 COPY --chown=voice client client
 COPY --chown=voice api api
 COPY --chown=voice export export
+COPY --chown=voice triton_backends triton_backends
 RUN ./dev.sh export --help >/dev/null
 COPY --chown=voice model_repository model_repository
 COPY --chown=voice tests/data tests/data

@@ -33,14 +33,17 @@ assert encoder.encode([np.zeros(16_000, np.float32)])
 """
 
 BACKEND = """
-import runpy, sys, types
+import sys, types
 sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
-runpy.run_path("triton_backends/onnxruntime/model.py")["openvino"].Core()
+sys.path.insert(0, "triton_backends/onnxruntime")
+import model
+sys.modules["cpu_graph"].openvino.Core()
 """
 
 EXPORT = """
+import sys
 import export.onnx_graph
-export.onnx_graph.openvino.Core()
+sys.modules["triton_backends.onnxruntime.cpu_graph"].openvino.Core()
 """
 
 

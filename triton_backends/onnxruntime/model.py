@@ -6,10 +6,8 @@ as `onnxruntime/model.py` (a "python-based backend"), this file serves the very 
 the real backend serves in NVIDIA's container: same `backend: "onnxruntime"`, same `model.onnx`,
 same `intra_op_thread_count` parameter.
 
-OpenVINO computes, since it multiplies in bfloat16 and int8 where the processor can. Whether it may
-is the export's decision: the `precision` in the version's manifest.json. Rows of a batch are run
-side by side, each alone on a thread: no row's numbers depend on its neighbours, and on a CPU a
-batch gains nothing from being one product.
+OpenVINO computes (`cpu_graph.py` beside this file), and what it may round is the export's decision:
+the `precision` in the version's manifest.json.
 
 It runs inside Triton's python stub and needs numpy and openvino only.
 """
@@ -17,40 +15,22 @@ It runs inside Triton's python stub and needs numpy and openvino only.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from numpy.typing import NDArray
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it reports each import
-
-import openvino  # noqa: E402
+if TYPE_CHECKING:
+    from triton_backends.onnxruntime.cpu_graph import CpuGraph, Row
+else:
+    from cpu_graph import CpuGraph, Row  # Triton puts this folder on the path
 
 DEFAULT_THREADS: Final = 2
 """Threads of a model when the config names none: with more, two models on a small machine fight for
 cores."""
-
-_COARSER: Final[dict[str, dict[str, Any]]] = {
-    "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
-    "int8": {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 512},
-}
-"""What a precision lets OpenVINO do; of 512 activations in a row each 8-bit group has its scale."""
-
-_EXACT: Final[dict[str, Any]] = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-}
-
-_KNOWN_KERNELS: Final = 1_000
-"""Kernels that are kept, some hundred for each length of the audio. The service asks for one length
-only; a caller who doesn't pays some 10 ms for a new one and no memory in the long run."""
-
-Row = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -73,14 +53,9 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
         filename = config.get("default_model_filename") or "model.onnx"
-        self._inputs = [tensor["name"] for tensor in config["input"]]
-        self._outputs = [tensor["name"] for tensor in config["output"]]
-        self._threads = _thread_count(config)
-        self._settings = _settings(folder, self._threads)
-        self._graph = openvino.Core().read_model(folder / filename)
-        _check_names("inputs", self._inputs, [tensor.any_name for tensor in self._graph.inputs])
-        _check_names("outputs", self._outputs, [tensor.any_name for tensor in self._graph.outputs])
-        self._lanes = self._open()
+        self._graph = CpuGraph(folder / filename, _precision(folder), _thread_count(config))
+        _check_names("inputs", config["input"], self._graph.inputs)
+        _check_names("outputs", config["output"], self._graph.outputs)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answers all requests of a batch; a failure answers only whom it concerns."""
@@ -91,7 +66,7 @@ class TritonPythonModel:
                 responses[place] = _failure("cancelled", pb_utils.TritonError.CANCELLED)
             else:
                 asked.append(_Rows(place, self._read(request)))
-        answers = iter(self._run([row for own in asked for row in own.rows]))
+        answers = iter(self._graph.run([row for own in asked for row in own.rows]))
         for own in asked:
             responses[own.place] = self._respond([next(answers) for _ in own.rows])
         return responses
@@ -99,56 +74,12 @@ class TritonPythonModel:
     def _read(self, request: Any) -> list[Row]:
         arrays = {
             name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-            for name in self._inputs
+            for name in self._graph.inputs
         }
-        count = len(arrays[self._inputs[0]])
+        count = len(arrays[self._graph.inputs[0]])
         return [
             {name: array[row : row + 1] for name, array in arrays.items()} for row in range(count)
         ]
-
-    def _open(self) -> list[openvino.InferRequest]:
-        model = openvino.compile_model(self._graph, "CPU", self._settings)
-        return [model.create_infer_request() for _ in range(self._threads)]
-
-    def _run(self, rows: Sequence[Row]) -> list[Row | Exception]:
-        """Each row's outputs, or why there are none."""
-        answers: list[Row | Exception] = []
-        for first in range(0, len(rows), self._threads):
-            together = rows[first : first + self._threads]
-            found = self._side_by_side(together)
-            answers += [
-                self._again(row) if isinstance(answer, Exception) else answer
-                for row, answer in zip(together, found, strict=True)
-            ]
-        return answers
-
-    def _again(self, row: Row) -> Row | Exception:
-        """What failed, once more and alone: after a clip that is too short for the graph OpenVINO
-        fails on every later one, too, until the model is opened anew."""
-        self._lanes = self._open()
-        (answer,) = self._side_by_side([row])
-        if isinstance(answer, Exception):
-            self._lanes = self._open()
-        return answer
-
-    def _side_by_side(self, rows: Sequence[Row]) -> list[Row | Exception]:
-        lanes = self._lanes[: len(rows)]
-        refused = [self._start(lane, row) for lane, row in zip(lanes, rows, strict=True)]
-        return [error or self._answer(lane) for lane, error in zip(lanes, refused, strict=True)]
-
-    def _start(self, lane: openvino.InferRequest, row: Row) -> Exception | None:
-        try:
-            lane.start_async(row, share_inputs=True)
-        except RuntimeError as error:  # what OpenVINO says of a row that the graph can't take
-            return error
-        return None
-
-    def _answer(self, lane: openvino.InferRequest) -> Row | Exception:
-        try:
-            lane.wait()
-        except RuntimeError as error:
-            return error
-        return {name: lane.get_tensor(name).data.copy() for name in self._outputs}
 
     def _respond(self, answers: Sequence[Row | Exception]) -> Any:
         rows: list[Row] = []
@@ -159,20 +90,9 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(
             [
                 pb_utils.Tensor(name, np.concatenate([row[name] for row in rows]))
-                for name in self._outputs
+                for name in self._graph.outputs
             ]
         )
-
-
-def _settings(folder: Path, threads: int) -> dict[str, Any]:
-    """Threads aren't pinned: the other models' are on the same cores."""
-    return {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": threads,
-        "ENABLE_CPU_PINNING": False,
-        "CPU_RUNTIME_CACHE_CAPACITY": _KNOWN_KERNELS,
-        **_COARSER.get(_precision(folder), _EXACT),
-    }
 
 
 def _precision(folder: Path) -> str:
@@ -189,10 +109,13 @@ def _thread_count(config: dict[str, Any]) -> int:
     return int(parameter.get("string_value") or DEFAULT_THREADS)
 
 
-def _check_names(kind: str, configured: Sequence[str], in_graph: Sequence[str]) -> None:
-    if set(configured) != set(in_graph):
+def _check_names(
+    kind: str, configured: Sequence[Mapping[str, Any]], in_graph: Sequence[str]
+) -> None:
+    names = sorted(tensor["name"] for tensor in configured)
+    if names != sorted(in_graph):
         raise pb_utils.TritonModelException(
-            f"config.pbtxt names the {kind} {sorted(configured)}, model.onnx has {sorted(in_graph)}"
+            f"config.pbtxt names the {kind} {names}, model.onnx has {sorted(in_graph)}"
         )
 
 
