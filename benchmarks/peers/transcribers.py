@@ -6,6 +6,7 @@ the least work that gives the text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -87,12 +88,21 @@ class Transformers:
         return [Heard("", sum(token < SPECIAL for token in row)) for row in rows.tolist()]
 
 
+def _use_widest_vectors() -> None:
+    """CTranslate2 settles for AVX2 on AMD's processors; with AVX-512, where there is one, a step of
+    its decoder takes a fifth less."""
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
+        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
+
+
 class FasterWhisper:
     """faster-whisper on CTranslate2 with int8 weights; one call for each clip."""
 
     max_batch = 1
 
     def __init__(self, weights: Path, workers: int, threads: int) -> None:
+        _use_widest_vectors()
         from faster_whisper import WhisperModel
 
         self.workers = workers
