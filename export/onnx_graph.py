@@ -111,14 +111,14 @@ def name_features(path: Path, network: str) -> None:
     """Gives the one value that the module `network` itself reads from outside the name `FEATURES`,
     up to which a CPU computes in float32 whatever the precision."""
     model = onnx.load(str(path))
-    inside = [n for n in model.graph.node if n.name.startswith((f"{network}/", f"{network}."))]
-    outside = {v for n in model.graph.node if n not in inside for v in n.output}
-    own = (node for node in inside if node.name.startswith(f"{network}/"))
-    (features,) = {value for node in own for value in node.input} & outside
-    for node in model.graph.node:
+    nodes = model.graph.node
+    theirs = (f"{network}/", f"{network}.")  # the module's own nodes, and those of its parts
+    outside = {v for node in nodes if not node.name.startswith(theirs) for v in node.output}
+    read = {v for node in nodes if node.name.startswith(theirs[0]) for v in node.input}
+    (features,) = read & outside
+    for node in nodes:
         for names in (node.input, node.output):
-            renamed = [FEATURES if name == features else name for name in names]
-            names[:] = renamed
+            names[:] = [FEATURES if name == features else name for name in names]
     onnx.save(model, str(path))
 
 

@@ -22,11 +22,11 @@ they stay fp32. Batch norms are a mere scale and shift at inference and need no 
 def convert(path: Path, precision: Precision, keep_fp32: Sequence[str] = ()) -> None:
     """Rewrites the ONNX file at `path`, and checks it.
 
-    fp32 and bf16 leave it as it is: with bf16 it is the runtime that rounds, what comes after the
-    features. fp16 converts weights
-    and activations, but for the inputs and outputs, the norms, and the nodes of the modules named
-    in `keep_fp32` ("" is the root module's own). int8 stores the weights of matrix products in 8
-    bits; the runtime quantises activations as they come, and computes the rest as with bf16.
+    fp32 and bf16 leave it as it is: with bf16 it is the runtime that rounds, from the features on.
+    fp16 converts weights and activations, but for the inputs and outputs, the norms, and the nodes
+    of the modules named in `keep_fp32` ("" is the root module's own). int8 stores the weights of
+    matrix products in 8 bits; the runtime quantises activations as they come, and computes the rest
+    as with bf16.
     """
     if precision == "fp16":
         _to_fp16(path, keep_fp32)

@@ -23,7 +23,7 @@ import pytest
 from api.audio import decode, decode_live
 from api.errors import InvalidAudio, UnsupportedAudioFormat
 from api.types import SAMPLE_RATE_HZ
-from tests.unit.test_audio import encode, signal
+from tests.encoded_audio import encode, signal
 
 ANYTHING = {
     "protocol_whitelist": "file,http,tcp,crypto,data,pipe,subfile,concat",
