@@ -81,7 +81,7 @@ class Soak:
         watching = asyncio.create_task(self._watch())
         killing = asyncio.create_task(self._kill(hurting))
         rolling = asyncio.create_task(self._roll(hurting))
-        await self._load(rolling)
+        await self._load(killing, rolling)
         self._lasted_s = self.ledger.now_s()
         self._say("reckoning")
         await asyncio.gather(killing, rolling)
@@ -146,17 +146,18 @@ class Soak:
         if len(self.ledger.quiet) < wanted:
             raise BenchmarkError(f"the quiet run failed: {self.ledger.faults}")
 
-    async def _load(self, rolling: asyncio.Task[None]) -> None:
+    async def _load(self, *until: asyncio.Task[None]) -> None:
         """Recordings at a constant rate, whatever becomes of those before.
 
-        They go on until the last rollout is over: a canary that nobody asks is never judged.
+        They go on until the last kill and rollout are over: a kill in silence harms nobody, and a
+        canary that nobody asks is never judged.
         """
         rng = random.Random(self._plan.seed)
         under_way: set[asyncio.Task[None]] = set()
         number = 0
         while not self._stopped.is_set():
             due_s = number * 60 / self._plan.per_minute
-            if due_s >= self._plan.seconds and rolling.done():
+            if due_s >= self._plan.seconds and all(task.done() for task in until):
                 break
             if await self._pause(due_s - self.ledger.now_s()):
                 break
@@ -171,11 +172,13 @@ class Soak:
         return route, rng.choice(self._recordings)
 
     async def _kill(self, until_s: float) -> None:
-        """One kill after the other; the last one is followed until all is back."""
+        """One kill after the other, each kind at least once; follows the last until all is back."""
         hurt = chaos.Chaos(self._service.url, self._meter, self.ledger, self._plan.seed)
         every_s, kinds = self._plan.kill_every_s, chaos.kinds()
-        for pause_s, kind in chaos.schedule(self._plan.seed, every_s, kinds):
-            if self.ledger.now_s() + pause_s > until_s or await self._pause(pause_s):
+        schedule = chaos.schedule(self._plan.seed, every_s, kinds)
+        for number, (pause_s, kind) in enumerate(schedule):
+            is_over = self.ledger.now_s() + pause_s > until_s
+            if (is_over and number >= len(kinds)) or await self._pause(pause_s):
                 return
             await hurt.strike(kind)
 
