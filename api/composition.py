@@ -7,7 +7,6 @@ import contextlib
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
@@ -32,6 +31,7 @@ from api.rollouts.opening import (
     open_rollouts,
     stable_models,
 )
+from api.scheduling import audio_threads
 from api.schemas import BUNDLED_NOTE
 from api.service import AnalysisService
 from api.serving import Serving
@@ -62,7 +62,7 @@ async def open_parts(
         for name, release in serving.stable.releases.items():
             if release.bundled:
                 log.warning("bundled_checkpoint", model=name, note=BUNDLED_NOTE)
-        executor = stack.enter_context(ThreadPoolExecutor(thread_name_prefix="audio"))
+        executor = stack.enter_context(audio_threads(settings.job_concurrency))
         triton = TritonClient(triton_url, figures, serving.called, serving.is_stable)
         stack.push_async_callback(triton.close)
         monitor = HealthMonitor(

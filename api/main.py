@@ -21,7 +21,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from api import arenas, document
 from api import metrics as api_metrics
-from api import model_config, tracing
+from api import model_config, scheduling, tracing
 from api.access import Access
 from api.composition import open_cache, open_database, open_keys, open_limits, open_parts
 from api.deadline import RequestDeadline
@@ -82,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ConfigurationError: no Triton is named.
     """
     arenas.keep_few()
+    scheduling.one_core_a_call()
     settings = settings or load_settings()
     triton_url = settings.triton_url
     if triton_url is None:

@@ -29,6 +29,7 @@ from api import arenas, tracing
 from api.errors import ConfigurationError
 from api.model_config import pinned_ensembles
 from api.repository import ENSEMBLE, LEAVES
+from api.scheduling import let_models_yield
 from api.settings import PROJECT_ROOT
 from api.triton import TritonControl
 
@@ -40,12 +41,6 @@ START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15
 """How long SIGTERM lets work in flight finish. The API has finished its own by then; what is waited
 for in vain is a model whose stub was killed, which Triton never counts as unloaded."""
-
-NICENESS = 10
-"""Of the server and its models, above the API's own. On a machine whose every core computes, the
-API then gets one at once whenever it has something to do: it takes a sixth of the time, feeds the
-models' batches, and answers /health. With equal rights its event loop waits behind the models'
-threads (benchmarks/FINDINGS.md has both)."""
 
 _HARMLESS = ("CUDA", "CudaDriverHelper", "NVML", "DCGM")
 """What tritonserver complains of on a machine without a GPU."""
@@ -120,7 +115,7 @@ class EmbeddedTriton:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on, in order
             )
-        _yield_to_us(self._process.pid)
+        let_models_yield(self._process.pid)
         self._pid_file.write_text(str(self._process.pid))
         self._wait_until_ready()
         log.info("triton_started", pid=self._process.pid, **asdict(self.ports))
@@ -316,13 +311,6 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
             f"Stop what uses it, or set {setting} to another port (0 takes any free one)."
         ) from error
     return bound
-
-
-def _yield_to_us(pid: int) -> None:
-    """Lower a process' priority before it has any threads: they and its children inherit it."""
-    with contextlib.suppress(ProcessLookupError):
-        own = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, pid, min(own + NICENESS, 19))
 
 
 def _kill_tree(pid: int) -> None:

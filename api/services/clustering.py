@@ -16,6 +16,7 @@ follows works on the groups.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,10 @@ _FIT_STEPS = 30
 _FIT_TOLERANCE = 1e-3
 _START_DOUBT = 0.01  # what each window leaves to every speaker but its own at a start
 
+_SIDE_BY_SIDE = 20_000
+"""Shares that are fitted at once. Steps of few numbers cost the calls and not the computing; what
+leaves the processor's nearest cache, and asks for memory, gains nothing."""
+
 _BLOCK = 400  # windows, five minutes of speech
 _MOST_CONDENSED = 2000
 
@@ -92,9 +97,10 @@ def cluster(
     merges = _dendrogram(unit_rows(sums))
     num_groups = len(sums)
     cost = _SPEAKER_COST * _coarseness(num_windows)
+    most_started = min(max(most, MOST_SPEAKERS), num_groups)
+    starts = [_cut(merges, num_clusters) for num_clusters in range(1, most_started + 1)]
     best, best_rank = None, (False, -np.inf)
-    for num_clusters in range(1, min(max(most, MOST_SPEAKERS), num_groups) + 1):
-        evidence, labels = _fit(sums, sizes, _cut(merges, num_clusters), same_speaker_cosine)
+    for evidence, labels in _fits(sums, sizes, starts, same_speaker_cosine):
         count = int(labels.max()) + 1
         if not fewest <= count <= most:
             continue
@@ -188,7 +194,8 @@ def _are_strangers(
     same_speaker_cosine: float,
 ) -> bool:
     """Whether no two of the speakers could be one, and each is heard more than in passing."""
-    voices, windows = sums_by(labels, sums)[0], sums_by(labels, sums, sizes)[1]
+    whose = (labels == np.arange(labels.max() + 1)[:, None]).astype(np.float64)
+    voices, windows = whose @ sums, whose @ sizes
     if len(voices) == 1:
         return True
     alike = likeness(voices, windows, voices, windows, same_speaker_cosine)
@@ -242,61 +249,95 @@ def _cut(merges: NDArray[np.float64], num_clusters: int) -> NDArray[np.int64]:
     return np.asarray(np.unique(roots[:num_leaves], return_inverse=True)[1], dtype=np.int64)
 
 
+def _fits(
+    sums: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    starts: Sequence[NDArray[np.int64]],
+    same_speaker_cosine: float,
+) -> Iterator[tuple[float, NDArray[np.int64]]]:
+    """Fit from every start: of short recordings from all side by side, of long ones one by one."""
+    each = max(1, _SIDE_BY_SIDE // (len(sums) * len(starts)))
+    for first in range(0, len(starts), each):
+        together = starts[first : first + each]
+        yield from zip(*_fit(sums, sizes, together, same_speaker_cosine), strict=True)
+
+
 def _fit(
     sums: NDArray[np.float64],
     sizes: NDArray[np.float64],
-    start: NDArray[np.int64],
+    starts: Sequence[NDArray[np.int64]],
     same_speaker_cosine: float,
-) -> tuple[float, NDArray[np.int64]]:
-    """Fit a mixture of speakers from a start.
+) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
+    """Fit mixtures of speakers, one from each start, side by side.
 
     Of an embedding of length one, a share ``s = same_speaker_cosine`` of the variance is voice and
     the rest noise. Formulas are VBx's (eqs. 16-17 and 25), written with embeddings of length one
-    and for groups of windows that share their speaker.
+    and for groups of windows that share their speaker. Every mixture has room for as many speakers
+    as the largest has; nobody is there who has no share of any group.
 
     Args:
         sums: sum of each group's embeddings, shape (num_groups, dim).
         sizes: number of windows in each group, shape (num_groups,).
-        start: label of each group.
+        starts: label of each group, one array for each start.
 
     Returns:
-        The evidence lower bound, and labels 0..k-1, from which speakers may have vanished.
+        The evidence lower bounds, shape (num_starts,), and for each start labels 0..k-1, from which
+        speakers may have vanished.
     """
+    if len(sums) < sums.shape[1]:
+        sums = np.linalg.qr(sums.T, mode="r").T  # turned, so that all products stay as they are
     s, num_windows = same_speaker_cosine, sizes.sum()
     discount = _OCCUPANCY_DISCOUNT / _coarseness(int(num_windows))
     ratio = discount * s / (1 - s)
-    shares = np.full((len(sums), int(start.max()) + 1), _START_DOUBT)
-    shares[np.arange(len(sums)), start] = 1.0
-    shares /= shares.sum(axis=1, keepdims=True)
-    weights = sizes @ shares / num_windows
-    evidence = -np.inf
+    shares = _first_shares(starts)  # (num_starts, num_speakers, num_groups)
+    evidence = np.full(len(starts), -np.inf)
+    moving = np.arange(len(starts))
     for _ in range(_FIT_STEPS):
-        precision = 1 + ratio * (sizes @ shares)
-        voices = ratio * (shares.T @ sums) / precision[:, None]
-        energy = np.square(voices).sum(axis=1)
-        fitness = sums @ voices.T - np.outer(sizes, energy + s / precision) / 2
-        joint = _WINDOW_EVIDENCE / (1 - s) * fitness + np.outer(sizes, np.log(weights + 1e-30))
-        total, shares = _normalised(joint)
-        weights = sizes @ shares / num_windows
-        gain = 1 - np.log(precision) - 1 / precision - energy / s
-        before = evidence
-        evidence = float(total.sum() + _WINDOW_EVIDENCE / (2 * discount) * gain.sum())
-        if evidence - before < _FIT_TOLERANCE:
+        present = shares[moving]
+        occupancy = present @ sizes
+        precision = 1 + ratio * occupancy
+        voices = ratio * _times(present, sums) / precision[..., None]
+        energy = np.square(voices).sum(axis=2)
+        fitness = _times(voices, sums.T) - (energy + s / precision)[..., None] * (sizes / 2)
+        prior = np.log(occupancy / num_windows + 1e-30)[..., None] * sizes
+        total, shares[moving] = _normalised(_WINDOW_EVIDENCE / (1 - s) * fitness + prior)
+        gain = (1 - np.log(precision) - 1 / precision - energy / s).sum(axis=1)
+        reached = total.sum(axis=1) + _WINDOW_EVIDENCE / (2 * discount) * gain
+        rises = reached - evidence[moving] >= _FIT_TOLERANCE
+        evidence[moving] = reached
+        moving = moving[rises]
+        if not len(moving):
             break
-    labels = np.unique(shares.argmax(axis=1), return_inverse=True)[1]
-    return evidence, np.asarray(labels, dtype=np.int64)
+    fitted = [np.unique(likeliest, return_inverse=True)[1] for likeliest in shares.argmax(axis=1)]
+    return evidence, fitted
+
+
+def _first_shares(starts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Each group's shares of its start's speakers, shape (num_starts, num_speakers, num_groups)."""
+    counts = [int(start.max()) + 1 for start in starts]
+    shares = np.zeros((len(starts), max(counts), len(starts[0])))
+    for share, start, count in zip(shares, starts, counts, strict=True):
+        share[:count] = _START_DOUBT
+        share[start, np.arange(len(start))] = 1.0
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _times(stack: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A stack of matrices, shape (a, b, n), times one matrix (n, m), as one product."""
+    product: NDArray[np.float64] = stack.reshape(-1, stack.shape[2]) @ matrix
+    return product.reshape(*stack.shape[:2], -1)
 
 
 def _normalised(joint: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Logarithm of each row's sum, shape (n, 1), and the rows' shares of it, of logarithms (n, k).
+    """Logarithms of sums over axis 1, shape (a, n), and shares of these, of logarithms (a, k, n).
 
     scipy's logsumexp, which serves every kind of array, takes four times as long on arrays as small
-    as these, and there are hundreds of steps.
+    as these.
     """
     highest = joint.max(axis=1, keepdims=True)
     parts = np.exp(joint - highest)
     sums = parts.sum(axis=1, keepdims=True)
-    return highest + np.log(sums), parts / sums
+    return (highest + np.log(sums))[:, 0], parts / sums
 
 
 def _split_into(

@@ -1,0 +1,73 @@
+"""Who yields to whom: told to the kernel, and to the linear algebra."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from api import scheduling
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="a thread has its niceness on Linux"
+)
+
+
+def test_threads_that_compute_yield_to_the_loop() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    with scheduling.audio_threads(jobs=1) as threads:
+        assert threads.submit(niceness).result() == min(own + scheduling.THREADS_NICENESS, 19)
+    assert niceness() == os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+def test_long_jobs_leave_a_thread_for_the_others() -> None:
+    release = threading.Event()
+    with scheduling.audio_threads(jobs=9) as threads:
+        jobs = [threads.submit(release.wait, 10) for _ in range(9)]
+        assert threads.submit(int).result(10) == 0
+        release.set()
+        assert all(job.result() for job in jobs)
+
+
+def test_models_yield_within_their_session_and_between_sessions() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    models = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        scheduling.let_models_yield(models.pid)
+        wanted = min(own + scheduling.MODELS_NICENESS, 19)
+        assert os.getpriority(os.PRIO_PROCESS, models.pid) == wanted
+        group = Path(f"/proc/{models.pid}/autogroup")
+        if group.exists():
+            ours = int(Path("/proc/self/autogroup").read_text().split()[-1])
+            theirs = int(group.read_text().split()[-1])
+            assert theirs == min(ours + scheduling.MODELS_NICENESS, 19)
+    finally:
+        models.kill()
+        models.wait()
+
+
+def test_a_process_that_has_ended_is_no_error() -> None:
+    ended = subprocess.Popen(["true"], start_new_session=True)
+    ended.wait()
+    scheduling.let_models_yield(ended.pid)
+
+
+def test_a_product_of_matrices_stays_in_its_thread() -> None:
+    before = threadpoolctl.threadpool_limits(user_api="blas")
+    try:
+        scheduling.one_core_a_call()
+        np.ones((300, 300)) @ np.ones((300, 300))
+        blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        assert blas and all(pool["num_threads"] == 1 for pool in blas)
+    finally:
+        before.restore_original_limits()
