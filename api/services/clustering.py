@@ -285,7 +285,7 @@ def _fit(
         speakers may have vanished.
     """
     if len(sums) < sums.shape[1]:
-        sums = np.linalg.qr(sums.T, mode="r").T  # turned, so that all products stay as they are
+        sums = np.linalg.qr(sums.T)[1].T  # turned, so that all products stay as they are
     s, num_windows = same_speaker_cosine, sizes.sum()
     discount = _OCCUPANCY_DISCOUNT / _coarseness(int(num_windows))
     ratio = discount * s / (1 - s)
@@ -319,13 +319,15 @@ def _first_shares(starts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
     for share, start, count in zip(shares, starts, counts, strict=True):
         share[:count] = _START_DOUBT
         share[start, np.arange(len(start))] = 1.0
-    return shares / shares.sum(axis=1, keepdims=True)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _times(stack: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """A stack of matrices, shape (a, b, n), times one matrix (n, m), as one product."""
     product: NDArray[np.float64] = stack.reshape(-1, stack.shape[2]) @ matrix
-    return product.reshape(*stack.shape[:2], -1)
+    stacked: NDArray[np.float64] = product.reshape(*stack.shape[:2], -1)
+    return stacked
 
 
 def _normalised(joint: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
