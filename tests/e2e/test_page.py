@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from api.settings import PROJECT_ROOT
 from tests.conftest import SAMPLE, Service, run_service
@@ -178,6 +178,26 @@ def test_history_finds_by_words_and_forgets(page: Page, service: Service) -> Non
     assert httpx.get(f"{service.url}/audio/analyses/{identity}").status_code == 404
     page.get_by_label("Words").fill("no such words")
     expect(page.get_by_text("Nothing was found.")).to_be_visible()
+
+
+def test_a_list_that_comes_meanwhile_does_not_bring_back_what_is_deleted(
+    page: Page, service: Service
+) -> None:
+    answer = httpx.post(
+        f"{service.url}/audio/analyze", files={"file": SAMPLE.read_bytes()}, timeout=60
+    )
+    identity = answer.json()["id"]
+    page.get_by_role("link", name="History").click()
+    row = page.locator("tbody tr", has=page.locator(f"a[href='#/analyses/{identity}']"))
+    held: list[Route] = []
+    page.route(f"**/audio/analyses/{identity}", lambda route: held.append(route))
+    page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button").click()
+    with page.expect_response(lambda response: "text=seven" in response.url):
+        page.get_by_label("Words").fill("seven")
+    expect(row).to_be_visible()
+    held[0].continue_()
+    expect(row).to_have_count(0)
 
 
 def test_models_tell_their_versions(page: Page) -> None:

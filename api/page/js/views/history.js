@@ -22,6 +22,7 @@ export function history(view) {
   const outcome = el("div", {});
   view.replaceChildren(el("h2", {}, "Analysed before"), filters, el("div", { class: "scroll" }, table), empty, more, outcome);
   let [cursor, waiting, asked] = [null, null, 0];
+  const deleted = new Set(); // a list that was asked for before may come after
   filters.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(load, PAUSE_MS); });
 
   async function load(after = null) {
@@ -31,7 +32,7 @@ export function history(view) {
       if (number !== asked) return; // a later question was asked meanwhile
       outcome.replaceChildren();
       if (after === null) rows.replaceChildren();
-      rows.append(...page.items.map(row));
+      rows.append(...page.items.filter((item) => !deleted.has(item.id)).map(row));
       cursor = page.next_cursor;
       more.hidden = cursor === null;
       empty.hidden = rows.children.length > 0;
@@ -41,23 +42,24 @@ export function history(view) {
   }
 
   function row(item) {
-    const element = el("tr", {},
+    return el("tr", { "data-id": item.id },
       el("td", {}, el("a", { href: `#/analyses/${item.id}` }, date(item.created_at))),
       el("td", {}, clock(item.duration)),
       el("td", {}, String(item.speakers)),
       el("td", {}, item.emotions.slice(0, 2).join(", ")),
       el("td", { class: "words" }, item.transcription || "–"),
       el("td", {}, el("button", { type: "button", "aria-label": `Delete the analysis of ${date(item.created_at)}`, onclick: remove }, "Delete")));
+
     async function remove() {
       if (!window.confirm("Delete this analysis for good?")) return;
       try {
         await call(`/audio/analyses/${item.id}`, { method: "DELETE" });
-        element.remove();
+        deleted.add(item.id);
+        rows.querySelector(`[data-id="${item.id}"]`)?.remove();
       } catch (error) {
         outcome.replaceChildren(problem(error));
       }
     }
-    return element;
   }
 
   load();
