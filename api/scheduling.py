@@ -17,7 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+import structlog
 import threadpoolctl
+
+log = structlog.get_logger(__name__)
 
 THREADS_NICENESS: Final = 5
 """Of the threads that compute beside the event loop, above its own."""
@@ -60,10 +63,14 @@ def let_models_yield(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         own = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, pid, min(own + MODELS_NICENESS, _MOST_NICE))
-    with contextlib.suppress(OSError):  # a kernel without such groups, or a process that has ended
+    try:
         group = int(Path("/proc/self/autogroup").read_text().split()[-1])
         niceness = min(group + MODELS_NICENESS, _MOST_NICE)
         Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # a kernel without such groups, or a process that has ended
+    except OSError as error:
+        log.warning("models_do_not_yield", reason=str(error))
 
 
 def _yield_to_the_loop() -> None:
