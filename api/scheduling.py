@@ -30,6 +30,8 @@ MODELS_NICENESS: Final = 10
 
 _MOST_NICE: Final = 19
 
+_PROC: Final = Path("/proc")
+
 
 def audio_threads(jobs: int) -> ThreadPoolExecutor:
     """Threads that compute beside the event loop: one for each core.
@@ -64,13 +66,19 @@ def let_models_yield(pid: int) -> None:
         own = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, pid, min(own + MODELS_NICENESS, _MOST_NICE))
     try:
-        group = int(Path("/proc/self/autogroup").read_text().split()[-1])
-        niceness = min(group + MODELS_NICENESS, _MOST_NICE)
-        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+        if _group_niceness(pid) is not None:
+            niceness = min((_group_niceness("self") or 0) + MODELS_NICENESS, _MOST_NICE)
+            (_PROC / str(pid) / "autogroup").write_text(str(niceness))
     except (FileNotFoundError, ProcessLookupError):
         pass  # a kernel without such groups, or a process that has ended
     except OSError as error:
         log.warning("models_do_not_yield", reason=str(error))
+
+
+def _group_niceness(pid: int | str) -> int | None:
+    """Of the session's group. None where sessions have none: the file is there, and empty."""
+    words = (_PROC / str(pid) / "autogroup").read_text().split()
+    return int(words[-1]) if words else None
 
 
 def _yield_to_the_loop() -> None:

@@ -115,8 +115,8 @@ class EmbeddedTriton:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on, in order
             )
-        let_models_yield(self._process.pid)
         self._pid_file.write_text(str(self._process.pid))
+        let_models_yield(self._process.pid)
         self._wait_until_ready()
         log.info("triton_started", pid=self._process.pid, **asdict(self.ports))
 

@@ -46,13 +46,46 @@ def test_models_yield_within_their_session_and_between_sessions() -> None:
         wanted = min(own + scheduling.MODELS_NICENESS, 19)
         assert os.getpriority(os.PRIO_PROCESS, models.pid) == wanted
         group = Path(f"/proc/{models.pid}/autogroup")
-        if group.exists():
-            ours = int(Path("/proc/self/autogroup").read_text().split()[-1])
-            theirs = int(group.read_text().split()[-1])
-            assert theirs == min(ours + scheduling.MODELS_NICENESS, 19)
+        if group.exists() and (theirs := group.read_text().split()):
+            ours = Path("/proc/self/autogroup").read_text().split() or ["0"]
+            assert int(theirs[-1]) == min(int(ours[-1]) + scheduling.MODELS_NICENESS, 19)
     finally:
         models.kill()
         models.wait()
+
+
+@pytest.mark.parametrize(
+    ("own", "models", "told"),
+    [
+        ("/autogroup-7 nice 3\n", "/autogroup-8 nice 0\n", "13"),
+        ("/autogroup-7 nice 12\n", "/autogroup-8 nice 0\n", "19"),
+        ("", "/autogroup-8 nice 0\n", "10"),  # the session of a system's first process has none
+        ("", "", ""),
+        ("/autogroup-7 nice 3\n", "", ""),
+        (None, None, None),
+    ],
+)
+def test_a_session_has_a_group_or_none(
+    own: str | None,
+    models: str | None,
+    told: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As kernels answer with groups, with groups that are switched off, and built without."""
+    monkeypatch.setattr(scheduling, "_PROC", tmp_path)
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        for pid, group in (("self", own), (str(process.pid), models)):
+            (tmp_path / pid).mkdir()
+            if group is not None:
+                (tmp_path / pid / "autogroup").write_text(group)
+        scheduling.let_models_yield(process.pid)
+        file = tmp_path / str(process.pid) / "autogroup"
+        assert (file.read_text() if file.exists() else None) == told
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_process_that_has_ended_is_no_error() -> None:
