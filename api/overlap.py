@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.networks import open_network
+from api.spectrum import FRAME_SAMPLES, power_spectrum
 from api.types import BLOCK_SAMPLES, SAMPLE_RATE_HZ, OnProgress, Region, Waveform, unheard
-
-FRAME_SAMPLES = 320
-"""Samples per probability, 20 ms."""
 
 OVERLAP_RELEASE = "1"
 """Counts up with every other network, and when the code around it answers otherwise."""
@@ -90,8 +88,8 @@ class OverlapDetector:
         start = max(0, first - _CONTEXT_FRAMES)
         end = last + _CONTEXT_FRAMES
         samples = waveform.read(start * FRAME_SAMPLES, end * FRAME_SAMPLES) * gain
-        audio = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
-        heard: NDArray[np.float32] = self._session.run(["overlap"], {"audio": audio})[0]
+        power = power_spectrum(samples)
+        heard: NDArray[np.float32] = self._session.run(["overlap"], {"power": power})[0]
         return heard[first - start : last - start]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from api.services.whisper import MAX_CHUNK_S
 from api.types import SAMPLE_RATE_HZ
-from api.vad import FRAME_SAMPLES, SpeechTracker, VadSettings
+from api.vad import FRAME_SAMPLES, IsVoice, SpeechTracker, VadSettings
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,16 @@ class Endpointer:
     """Feed it every frame's probability and energy, in order."""
 
     def __init__(
-        self, settings: VadSettings, *, silence_s: float, max_s: float = MAX_CHUNK_S
+        self,
+        settings: VadSettings,
+        is_voice: IsVoice,
+        *,
+        silence_s: float,
+        max_s: float = MAX_CHUNK_S,
     ) -> None:
-        """End an utterance after `silence_s` of silence, and before it is longer than `max_s`."""
-        self._tracker = SpeechTracker(settings)
+        """End an utterance after `silence_s` of silence, and before it is longer than `max_s`;
+        `is_voice` is asked as `SpeechTracker` does."""
+        self._tracker = SpeechTracker(settings, is_voice)
         self._pad_start = round(settings.pad_start_s * SAMPLE_RATE_HZ)
         self._pad_end = round(settings.pad_end_s * SAMPLE_RATE_HZ)
         self._silence_frames = silence_s * SAMPLE_RATE_HZ / FRAME_SAMPLES
@@ -75,7 +81,7 @@ class Endpointer:
             self._last_end = spoken[1]
         if not self._tracker.speaking:
             if self._last_end is None:
-                self._forget()  # too short to be speech, or all of it lies before a cut
+                self._forget()  # no speech after all, or all of it lies before a cut
                 return None
             if self._frame - self._last_end >= self._silence_frames:
                 return self._end()

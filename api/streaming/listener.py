@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from api.streaming.decoder import LiveDecoder
 from api.streaming.endpointer import Endpointer, Span
+from api.types import Waveform
 from api.vad import FRAME_SAMPLES, VadState, VoiceActivityDetector
 
 _BLOCK_FRAMES = 256
@@ -30,7 +31,7 @@ class Listener:
         """Hold at most `max_samples` at 16 kHz; end utterances after `silence_s` of silence."""
         self._detector = detector
         self._decoder = decoder
-        self._endpointer = Endpointer(detector.settings, silence_s=silence_s)
+        self._endpointer = Endpointer(detector.settings, self._is_voice, silence_s=silence_s)
         self._state = VadState.initial()
         # Pages of this are only taken from the system once written to: a short stream stays cheap.
         self._recording = np.empty(max_samples, np.float32)
@@ -81,6 +82,10 @@ class Listener:
         kept = samples[:room]
         self._recording[self.num_samples : self.num_samples + len(kept)] = kept
         self.num_samples += len(kept)
+
+    def _is_voice(self, start: int, end: int) -> bool:
+        heard = Waveform(self.recording)
+        return self._detector.is_voice(heard, self._detector.settings, start, end)
 
     def _listen(self, end: int) -> list[Span]:
         """Hear the recording up to a sample; a frame that lacks samples is filled up."""

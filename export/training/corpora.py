@@ -265,7 +265,7 @@ def _wav_files(folder: Path) -> list[Path]:
 
 def _resample(samples: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
     audio = np.asarray(soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ), dtype=np.float32)
-    return audio - np.float32(audio.mean(dtype=np.float64))
+    return audio - np.float32(audio.mean(dtype=np.float64)) if len(audio) else audio
 
 
 def _trim_padding(audio: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,10 +24,8 @@ from export.training.augment import (
     rms,
 )
 from export.training.corpora import SAMPLE_RATE_HZ
+from export.training.frame_network import FRAME_SAMPLES
 from export.training.speaker_voices import Takes
-
-FRAME_SAMPLES = 320
-"""Samples per label, 20 ms: borders of turns are never known better."""
 
 MOST_AT_ONCE = 2
 """Three at once are as rare in conversations as nobody's business; they count as two."""

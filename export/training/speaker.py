@@ -4,8 +4,12 @@
 
 Data (see `export.training.corpora` for sources and licences): the Free Spoken Digit Dataset and the
 Berlin Database of Emotional Speech, plus disguised copies of their speakers and espeak-ng voices as
-further classes. With ``--hold-out-fsdd theo --hold-out-emodb 08,11`` those speakers stay out of
-training, and the report judges the network on them alone; without, on nobody.
+further classes. A teacher says besides what it hears in them (`export.training.speaker_teacher`);
+its weights come with ``pip install --no-deps resemblyzer==0.1.4``. ``--voices`` names folders of
+more people to learn from, each of whom has a folder of WAV files there.
+
+With ``--hold-out-fsdd theo --hold-out-emodb 08,11`` those speakers stay out of training, and the
+report judges the network on them alone; without, on nobody.
 
 The diarization error in the report is that of the diarizer named by ``--diarizer``; by default the
 service's own, imported by name where it is installed.
@@ -30,33 +34,43 @@ from export.training.corpora import load_emodb, load_fsdd, split_speakers
 from export.training.speaker_checkpoint import save
 from export.training.speaker_evaluation import Diarizer, evaluate
 from export.training.speaker_network import TrainingPlan, train
+from export.training.speaker_teacher import Teacher, pretrained_teacher
 from export.training.speaker_voices import (
     Takes,
     disguised_voices,
+    folder_voices,
     real_voices,
     synthetic_voices,
 )
 
 DEFAULT_DIARIZER = "api.services.diarization:diarize"
 _TAKES_PER_DISGUISE = 100
+_TAKES_PER_VOICE = 800
 _SYNTHETIC_VOICES = 100
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, write the SpeechBrain folder, and report on the held-out speakers."""
+def main(arguments: Sequence[str] | None = None, teacher: Teacher | None = None) -> None:
+    """Train, write the SpeechBrain folder, and report on the held-out speakers.
+
+    Args:
+        arguments: those of the command line when None.
+        teacher: the installed package's when None.
+    """
     options = _parse(arguments)
     torch.set_num_threads(options.threads)
     plan = TrainingPlan(seed=options.seed, steps=options.steps, minutes=options.minutes)
     seen, unseen = _load(options)
     rng = np.random.default_rng(options.seed)
-    people = {**seen, **disguised_voices(seen, rng, _TAKES_PER_DISGUISE)}
+    for folder in options.voices:
+        seen |= folder_voices(folder, _TAKES_PER_VOICE, rng)
+    disguised = disguised_voices(seen, rng, _TAKES_PER_DISGUISE)
     synthetic = synthetic_voices(options.synthetic_voices, options.seed)
     print(
-        f"{len(seen)} speakers, {len(people) - len(seen)} disguises of them, "
+        f"{len(seen)} speakers, {len(disguised)} disguises of them, "
         f"{len(synthetic)} synthetic voices; held out: {', '.join(unseen) or 'nobody'}",
         flush=True,
     )
-    network = train(people, synthetic, plan)
+    network = train(seen, disguised, synthetic, plan, teacher or pretrained_teacher())
     save(network, options.out)
     if not unseen:
         print(f"wrote {options.out}; all voices were trained on, so there is nothing to judge")
@@ -100,6 +114,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--fsdd", type=Path, required=True, help="folder of FSDD's WAV files")
     parser.add_argument("--emodb", type=Path, required=True, help="folder of EMO-DB's WAV files")
+    parser.add_argument(
+        "--voices", type=Path, nargs="+", default=[], metavar="DIR", help="more people, see above"
+    )
     parser.add_argument("--out", type=Path, required=True, help="SpeechBrain folder to write")
     parser.add_argument("--hold-out-fsdd", type=_names, default=[], metavar="NAME,…")
     parser.add_argument("--hold-out-emodb", type=_names, default=[], metavar="NUMBER,…")

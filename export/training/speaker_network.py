@@ -1,7 +1,8 @@
 """The tiny ECAPA-TDNN: its shape, its features, its training loop, and centred embeddings.
 
 Architecture: Desplanques et al., "ECAPA-TDNN", Interspeech 2020, as SpeechBrain implements it, an
-eighth as wide. Loss: additive angular margin (Deng et al., "ArcFace", CVPR 2019).
+eighth as wide. Loss: additive angular margin (Deng et al., "ArcFace", CVPR 2019), and how far the
+embeddings are from a teacher's (`export.training.speaker_teacher`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from export.training.augment import (
     lowpass,
 )
 from export.training.corpora import SAMPLE_RATE_HZ
-from export.training.speaker_voices import Takes, string_takes
+from export.training.speaker_teacher import Distillation, Teacher
+from export.training.speaker_voices import Takes, stranger, string_takes
 
 torchaudio_stub.install()
 
@@ -55,6 +57,9 @@ _REAL_SHARE = 0.75
 # start leaves the loss on a plateau for the few thousand steps that there are.
 _MARGIN, _SCALE = 0.2, 30.0
 _MARGIN_RAMP = 0.6
+# A teacher's loss is about 0.4 where that of the classes is 3: ten times as much makes them even.
+_TEACHER_WEIGHT = 10.0
+_STRANGER_SHARE, _STRANGER = 0.3, -1
 _WARM_UP_STEPS = 60
 _EMBED_BATCH = 64
 
@@ -113,52 +118,77 @@ class SpeakerNetwork:
             self.encoder.fc.conv.bias -= mean
 
 
+class _Voices:
+    """Takes of voices, to be drawn from by their index: first the real ones, then the others."""
+
+    def __init__(self, real: Sequence[Takes], synthetic: Sequence[Takes]) -> None:
+        self.takes = [*real, *synthetic]
+        self._num_real = len(real)
+
+    def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Indices of real voices three times out of four, where there are others."""
+        real = rng.integers(self._num_real, size=size)
+        if len(self.takes) == self._num_real:
+            return real
+        synthetic = rng.integers(self._num_real, len(self.takes), size=size)
+        return np.where(rng.random(size) < _REAL_SHARE, real, synthetic)
+
+
 def train(
-    real: Mapping[str, Takes], synthetic: Mapping[str, Takes], plan: TrainingPlan
+    people: Mapping[str, Takes],
+    disguised: Mapping[str, Takes],
+    synthetic: Mapping[str, Takes],
+    plan: TrainingPlan,
+    teacher: Teacher,
 ) -> SpeakerNetwork:
-    """Train on real (and disguised) and synthetic voices, then centre on all of them.
+    """Train on voices and by a teacher, then centre on all real and disguised voices.
+
+    A share of the windows is of strangers: voices under a disguise that no other window has. They
+    have no class, only what the teacher hears in them.
 
     Args:
-        real: takes by class, drawn three times out of four.
+        people: takes by class; three strangers out of four are made of them.
+        disguised: takes by class; with ``people``, drawn three times out of four.
         synthetic: takes by class; may be empty.
         plan: bounds, seed and optimiser settings.
+        teacher: hears the windows before they are distorted.
     """
     torch.manual_seed(plan.seed)
     rng = np.random.default_rng(plan.seed)
+    real = {**people, **disguised}
     network = SpeakerNetwork([*real, *synthetic])
-    takes = [*real.values(), *synthetic.values()]
-    parameters = [*network.encoder.parameters(), *network.classifier.parameters()]
+    classes = _Voices([*real.values()], [*synthetic.values()])
+    sources = _Voices([*people.values()], [*synthetic.values()])
+    lesson = Distillation(teacher, EMBEDDING_DIM, _several_windows(classes.takes, rng))
+    parameters = [
+        *network.encoder.parameters(),
+        *network.classifier.parameters(),
+        *lesson.parameters(),
+    ]
     optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    start_s, step, losses, hits = time.monotonic(), 0, [], []
+    start_s, step, losses = time.monotonic(), 0, []
     while (done := plan.progress(step, time.monotonic() - start_s)) < 1.0:
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * _schedule(step, done)
-        labels = _draw_labels(len(real), len(takes), plan.batch_size, rng)
-        windows = _draw_windows([takes[label] for label in labels], rng)
-        target = torch.from_numpy(labels)[:, None]
-        network.encoder.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            embeddings = network.encoder(_mask_bands(network.features(windows), rng))
-        cosines = network.classifier(embeddings.float())
+        labels, windows = _draw_batch(classes, sources, plan.batch_size, rng)
+        embeddings = _hear_distorted(network, windows, rng)
         margin = _MARGIN * min(1.0, done / _MARGIN_RAMP)
-        loss = LogSoftmaxWrapper(AdditiveAngularMargin(margin, _SCALE))(cosines, target)
+        class_loss = _class_loss(network.classifier(embeddings), labels, margin)
+        teacher_loss = lesson(embeddings[:, 0], windows)
         optimiser.zero_grad()
-        loss.backward()
+        (class_loss + _TEACHER_WEIGHT * teacher_loss).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimiser.step()
         step += 1
-        losses.append(loss.item())
-        hits.append((cosines[:, 0].argmax(-1) == target[:, 0]).float().mean().item())
+        losses.append((class_loss.item(), teacher_loss.item()))
         if step % 100 == 0:
+            by_class, by_teacher = np.mean(losses[-100:], axis=0)
             print(
                 f"step {step}  {done:4.0%}  {time.monotonic() - start_s:.0f} s  "
-                f"loss {np.mean(losses[-100:]):.3f}  accuracy {np.mean(hits[-100:]):.3f}",
+                f"loss of classes {by_class:.3f}, of the teacher {by_teacher:.3f}",
                 flush=True,
             )
-    num_samples = round(_TRAIN_LENGTHS_S[0] * SAMPLE_RATE_HZ)
-    network.centre(
-        np.stack([string_takes(t, num_samples, rng) for t in real.values() for _ in range(12)])
-    )
+    network.centre(_several_windows([*real.values()], rng))
     return network
 
 
@@ -180,19 +210,49 @@ def _schedule(step: int, done: float) -> float:
     return min(1.0, (step + 1) / _WARM_UP_STEPS) * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
 
 
-def _draw_labels(
-    num_real: int, num_classes: int, batch_size: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    real = rng.integers(num_real, size=batch_size)
-    if num_classes == num_real:
-        return real
-    synthetic = rng.integers(num_real, num_classes, size=batch_size)
-    return np.where(rng.random(batch_size) < _REAL_SHARE, real, synthetic)
+def _hear_distorted(
+    network: SpeakerNetwork, windows: NDArray[np.float32], rng: np.random.Generator
+) -> torch.Tensor:
+    """Embeddings for training: (batch, num_samples) to float32, (batch, 1, 128)."""
+    distorted = np.stack([distort(window, rng) for window in windows])
+    network.encoder.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        embeddings = network.encoder(_mask_bands(network.features(distorted), rng))
+    return embeddings.float()
 
 
-def _draw_windows(batch: Sequence[Takes], rng: np.random.Generator) -> NDArray[np.float32]:
+def _class_loss(cosines: torch.Tensor, labels: NDArray[np.int64], margin: float) -> torch.Tensor:
+    """Additive angular margin loss of the windows that have a class."""
+    named = torch.from_numpy(labels != _STRANGER)
+    if not named.any():
+        return cosines.new_zeros(())
+    target = torch.from_numpy(labels)[named, None]
+    return LogSoftmaxWrapper(AdditiveAngularMargin(margin, _SCALE))(cosines[named], target)
+
+
+def _draw_batch(
+    classes: _Voices, sources: _Voices, batch_size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Labels, shape (batch_size,), and windows of one length, shape (batch_size, num_samples)."""
     num_samples = round(_TRAIN_LENGTHS_S[rng.integers(len(_TRAIN_LENGTHS_S))] * SAMPLE_RATE_HZ)
-    return np.stack([distort(string_takes(takes, num_samples, rng), rng) for takes in batch])
+    labels = classes.draw(batch_size, rng)
+    origins = sources.draw(batch_size, rng)
+    labels[rng.random(batch_size) < _STRANGER_SHARE] = _STRANGER
+    windows = [
+        (
+            stranger(sources.takes[origin], num_samples, rng)
+            if label == _STRANGER
+            else string_takes(classes.takes[label], num_samples, rng)
+        )
+        for label, origin in zip(labels, origins, strict=True)
+    ]
+    return labels, np.stack(windows)
+
+
+def _several_windows(takes: Sequence[Takes], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Twelve windows of each voice, shape (n, num_samples)."""
+    num_samples = round(_TRAIN_LENGTHS_S[0] * SAMPLE_RATE_HZ)
+    return np.stack([string_takes(own, num_samples, rng) for own in takes for _ in range(12)])
 
 
 def _mask_bands(features: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -4,14 +4,17 @@ Thirteen people are too few to learn what tells two strangers apart. Each of the
 appears as several people who don't exist: the same takes with the pitch and the vocal tract
 changed, as classes of their own (speed-perturbed speakers as in Yamamoto et al., "Speaker
 augmentation and bandwidth extension for deep speaker embedding", Interspeech 2019; here the
-formants also move apart from the pitch). espeak-ng adds voices with other prosody.
+formants also move apart from the pitch). espeak-ng adds voices with other prosody, and any folder
+of recordings more people.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soxr
@@ -26,6 +29,7 @@ from export.training.corpora import (
     ESPEAK_VARIANTS,
     SAMPLE_RATE_HZ,
     Recording,
+    read_16k,
     speak,
     voiced_bounds,
 )
@@ -37,6 +41,8 @@ _LIFTER_QUEFRENCIES = SAMPLE_RATE_HZ // 500
 _STFT_SIZE = 512
 _MAX_WARP_GAIN_DB = 20.0
 _MARGIN_S = 0.025
+_SHORTEST_S, _LONGEST_S = 0.25, 8.0
+_FAINT = 0.01
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,10 @@ class Disguise:
     def name(self) -> str:
         return f"s{round(self.speed * 100)}f{round(self.formants * 100)}"
 
+
+# Spread of strangers' logarithms of speed and formants: up to 25% and 17% away, as far as the six
+# disguises below go.
+_MOST_SPEED, _MOST_FORMANTS = 0.22, 0.16
 
 # Formants end up 7% or more away from the speaker's own: people keep theirs, whatever their mood.
 DISGUISES = (
@@ -78,6 +88,29 @@ def real_voices(recordings: Sequence[Recording]) -> dict[str, Takes]:
     return voices
 
 
+def folder_voices(folder: Path, most_takes: int, rng: np.random.Generator) -> dict[str, Takes]:
+    """Read any recordings of more people: one folder of WAV files, however deep, for each.
+
+    Args:
+        folder: what holds those folders.
+        most_takes: at most so many random recordings of each.
+
+    Raises:
+        FileNotFoundError: there is no voice, or one without a usable recording.
+    """
+    voices: dict[str, Takes] = {}
+    for own in sorted(path for path in folder.iterdir() if path.is_dir()):
+        paths = sorted(own.rglob("*.wav"))
+        takes = [_cut(read_16k(paths[i])) for i in rng.permutation(len(paths))]
+        usable = [take for take in takes if len(take)][:most_takes]
+        if not usable:
+            raise FileNotFoundError(f"no WAV file of {_SHORTEST_S} to {_LONGEST_S} s in {own}")
+        voices[f"{folder.name}-{own.name}"] = usable
+    if not voices:
+        raise FileNotFoundError(f"no folders in {folder}")
+    return voices
+
+
 def disguised_voices(
     voices: Mapping[str, Takes], rng: np.random.Generator, takes_each: int
 ) -> dict[str, Takes]:
@@ -88,6 +121,18 @@ def disguised_voices(
             chosen = rng.permutation(len(takes))[:takes_each]
             disguised[f"{name}-{mask.name}"] = [disguise(takes[i], mask) for i in chosen]
     return disguised
+
+
+def stranger(
+    takes: Sequence[NDArray[np.float32]], num_samples: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """A window of somebody new: random takes of one voice under a disguise of its own."""
+    mask = Disguise(
+        speed=float(np.exp(rng.uniform(-_MOST_SPEED, _MOST_SPEED))),
+        formants=float(np.exp(rng.uniform(-_MOST_FORMANTS, _MOST_FORMANTS))),
+    )
+    undisguised = string_takes(takes, math.ceil(num_samples * mask.speed) + 1, rng)
+    return disguise(undisguised, mask)[:num_samples]
 
 
 def disguise(audio: NDArray[np.float32], mask: Disguise) -> NDArray[np.float32]:
@@ -153,6 +198,17 @@ def synthetic_voices(num_voices: int, seed: int) -> dict[str, Takes]:
                 takes.append(normalise_level(cut))
         voices[f"espeak-{index:03d}"] = takes
     return voices
+
+
+def _cut(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The voiced part at one level; empty where that is too short or too long, or hardly there."""
+    if not len(audio) or np.abs(audio).max() < _FAINT:
+        return audio[:0]
+    onset_s, offset_s = voiced_bounds(audio, threshold_db=-38.0)
+    if not _SHORTEST_S <= offset_s - onset_s <= _LONGEST_S:
+        return audio[:0]
+    start = max(0, round((onset_s - _MARGIN_S) * SAMPLE_RATE_HZ))
+    return normalise_level(audio[start : round((offset_s + _MARGIN_S) * SAMPLE_RATE_HZ)])
 
 
 def string_takes(

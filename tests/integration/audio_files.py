@@ -44,14 +44,14 @@ def digits() -> list[NDArray[np.float32]]:
 
 
 def wordless(count: int, seed: int) -> list[NDArray[np.float32]]:
-    """Silence, white, pink and brown noise, mains hum with harmonics, and music: 2 to 12 s, at
-    levels from barely there to loud."""
+    """Silence, white, pink and brown noise, mains hum with harmonics, chords and melodies: 2 to
+    12 s, at levels from barely there to loud."""
     rng = np.random.default_rng(seed)
     clips = []
     for number in range(count):
         size = int(rng.integers(2, 13)) * SAMPLE_RATE_HZ
         level = 10 ** rng.uniform(-4, -0.7)
-        kind = number % 6
+        kind = number % 7
         if kind == 0:
             clip = np.zeros(size)
         elif kind == 4:
@@ -59,14 +59,16 @@ def wordless(count: int, seed: int) -> list[NDArray[np.float32]]:
             base = rng.choice([50.0, 60.0])
             clip = sum(np.sin(2 * np.pi * base * k * t + k) / k for k in range(1, 8)) * level
         elif kind == 5:
-            clip = _music(rng, size) * level
+            clip = _chords(rng, size) * level
+        elif kind == 6:
+            clip = _melody(rng, size) * level
         else:
             clip = _coloured(rng, size, slope=kind - 1) * level
         clips.append(clip.astype(np.float32))
     return clips
 
 
-def _music(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+def _chords(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     """Chords of plucked strings in a random key, a bass and a beat, at 80 to 160 beats a minute."""
     beat = round(60 / rng.uniform(80, 160) * SAMPLE_RATE_HZ)
     root = 110 * 2 ** (rng.integers(12) / 12)
@@ -82,6 +84,23 @@ def _music(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
         drum = rng.standard_normal(len(t)) * np.exp(-40 * t)
         music[start : start + len(t)] += drum
     return np.asarray(music / np.abs(music).max())
+
+
+def _melody(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """One note after the other with up to twelve harmonics, some bowed with vibrato, some blown."""
+    vibrato, harmonics, fall = rng.choice([0, 0.008]), rng.integers(3, 13), rng.uniform(0.4, 1.6)
+    melody, start = np.zeros(size), 0
+    while start < size:
+        t = (
+            np.arange(min(int(rng.uniform(0.1, 0.8) * SAMPLE_RATE_HZ), size - start))
+            / SAMPLE_RATE_HZ
+        )
+        pitch = 98 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 11, 12, 14, 16]) / 12)
+        phase = 2 * np.pi * pitch * (t - vibrato / 33 * np.cos(33 * t))
+        note = sum(np.sin(k * phase) / k**fall for k in range(1, harmonics + 1))
+        melody[start : start + len(t)] = note * np.minimum(1, np.minimum(t, t[::-1]) / 0.03)
+        start += len(t)
+    return melody / np.abs(melody).max()
 
 
 def _coloured(rng: np.random.Generator, size: int, slope: int) -> NDArray[np.float64]:

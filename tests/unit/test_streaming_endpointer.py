@@ -17,6 +17,10 @@ FRAMES_PER_S = SAMPLE_RATE_HZ / FRAME_SAMPLES
 VAD = VadSettings()
 
 
+def is_voice(*_: int) -> bool:
+    return True
+
+
 def spoken(*lengths_s: float) -> list[float]:
     """Probabilities of alternating silence and speech, beginning with silence."""
     frames: list[float] = []
@@ -32,12 +36,19 @@ def utterances(
     silence_s: float = 0.5,
     max_s: float = 30.0,
 ) -> list[Span]:
-    endpointer = Endpointer(VAD, silence_s=silence_s, max_s=max_s)
+    endpointer = Endpointer(VAD, is_voice, silence_s=silence_s, max_s=max_s)
     energies = energies or probabilities
     pairs = zip(probabilities, energies, strict=True)
     spans = [endpointer.push(p, e) for p, e in pairs]
     spans.append(endpointer.finish())
     return [span for span in spans if span]
+
+
+def test_what_is_no_voice_is_no_utterance() -> None:
+    endpointer = Endpointer(VAD, lambda *_: False, silence_s=0.5)
+    spans = [endpointer.push(p, p) for p in spoken(1, 1, 1)]
+    assert [*spans, endpointer.finish()] == [None] * (len(spans) + 1)
+    assert endpointer.current_start is None
 
 
 def test_speech_between_silences_is_one_utterance_with_padding() -> None:
@@ -52,7 +63,7 @@ def test_a_pause_ends_an_utterance_when_it_is_long_enough(pause_s: float, count:
 
 
 def test_an_utterance_is_given_as_soon_as_the_silence_is_long_enough() -> None:
-    endpointer = Endpointer(VAD, silence_s=0.5)
+    endpointer = Endpointer(VAD, is_voice, silence_s=0.5)
     given_at = [
         number for number, p in enumerate(spoken(0.5, 1, 3)) if endpointer.push(p, p) is not None
     ]
@@ -74,7 +85,7 @@ def test_the_end_of_the_stream_ends_an_utterance() -> None:
 
 
 def test_where_an_utterance_under_way_begins_is_known() -> None:
-    endpointer = Endpointer(VAD, silence_s=0.5)
+    endpointer = Endpointer(VAD, is_voice, silence_s=0.5)
     for p in spoken(1, 1):
         endpointer.push(p, p)
     assert endpointer.current_start == pytest.approx(0.9 * SAMPLE_RATE_HZ, abs=FRAME_SAMPLES)
@@ -119,7 +130,7 @@ def test_no_speech_is_lost_or_doubled(
         assert span.end_s - span.start_s <= 3.0
     for before, after in pairwise(spans):
         assert before.end <= after.start
-    tracker = SpeechTracker(VAD)
+    tracker = SpeechTracker(VAD, is_voice)
     regions = [tracker.push(p) for p in probabilities]
     regions.append(tracker.finish())
     for region in filter(None, regions):

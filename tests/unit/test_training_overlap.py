@@ -12,10 +12,12 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from api.spectrum import power_spectrum
 from export.training import overlap
 from export.training.corpora import SAMPLE_RATE_HZ as RATE
+from export.training.frame_network import FRAME_SAMPLES
 from export.training.overlap_evaluation import frame_score
-from export.training.overlap_mixtures import CONDITIONS, FRAME_SAMPLES, SPEECH_LEVEL, mix
+from export.training.overlap_mixtures import CONDITIONS, SPEECH_LEVEL, mix
 from export.training.overlap_network import (
     CONTEXT_S,
     OverlapNetwork,
@@ -39,7 +41,7 @@ def voices() -> dict[str, Takes]:
 
 def graph_answers(path: Path, audio: NDArray[np.float32]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    answers: NDArray[np.float32] = session.run(["overlap"], {"audio": audio})[0]
+    answers: NDArray[np.float32] = session.run(["overlap"], {"power": power_spectrum(audio)})[0]
     return answers
 
 

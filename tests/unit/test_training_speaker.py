@@ -29,13 +29,16 @@ from export.training.speaker_evaluation import (
     score_diarizer,
 )
 from export.training.speaker_network import SpeakerNetwork, TrainingPlan, train
+from export.training.speaker_teacher import Distillation, VoiceEncoder, pretrained_teacher
 from export.training.speaker_voices import (
     DISGUISES,
     Disguise,
     Takes,
     disguise,
     disguised_voices,
+    folder_voices,
     move_formants,
+    stranger,
     string_takes,
 )
 
@@ -81,9 +84,17 @@ def voices() -> dict[str, Takes]:
     }
 
 
+def teacher(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Hears the shape of the spectrum in 16 bands, and nothing else."""
+    power = np.square(np.abs(np.fft.rfft(windows)))[:, : windows.shape[1] // 2]
+    bands = np.stack([band.sum(axis=1) for band in np.array_split(power, 16, axis=1)], axis=1)
+    heard: NDArray[np.float32] = bands.astype(np.float32)
+    return heard / np.linalg.norm(heard, axis=1, keepdims=True)
+
+
 @pytest.fixture(scope="module")
 def network(voices: dict[str, Takes]) -> SpeakerNetwork:
-    return train(voices, {}, TrainingPlan(seed=1, steps=3, batch_size=4))
+    return train(voices, {}, {}, TrainingPlan(seed=1, steps=3, batch_size=4), teacher)
 
 
 class TestVoices:
@@ -111,6 +122,95 @@ class TestVoices:
         strung = string_takes(voices["fsdd-ann"], num_samples, np.random.default_rng(0))
         assert strung.shape == (num_samples,)
         assert strung.dtype == np.float32
+
+    @pytest.mark.parametrize("num_samples", [24_000, 40_001])
+    def test_strangers_differ_from_each_other(
+        self, voices: dict[str, Takes], num_samples: int
+    ) -> None:
+        rng = np.random.default_rng(0)
+        heard = [stranger(voices["fsdd-ann"], num_samples, rng) for _ in range(20)]
+        assert {window.shape for window in heard} == {(num_samples,)}
+        assert {window.dtype for window in heard} == {np.dtype(np.float32)}
+        centres = [peak_hz(window) for window in heard]
+        assert min(centres) < 0.9 * np.median(centres) < np.median(centres) / 0.9 < max(centres)
+
+
+class TestFolders:
+    def write(self, path: Path, audio: NDArray[np.float32]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, audio, RATE)
+
+    def test_each_folder_is_a_voice(self, tmp_path: Path) -> None:
+        people = tmp_path / "people"
+        self.write(people / "ann/here/1.wav", np.pad(buzz(110, 700), 8000))
+        self.write(people / "ann/there/2.wav", buzz(112, 700, 0.4))
+        self.write(people / "bob/1.wav", buzz(180, 1400))
+        for number, unusable in enumerate(
+            (np.zeros(0, np.float32), np.zeros(RATE, np.float32), buzz(110, 700, 0.1))
+        ):
+            self.write(people / f"bob/unusable{number}.wav", unusable)
+        voices = folder_voices(people, 10, np.random.default_rng(0))
+        assert {name: len(takes) for name, takes in voices.items()} == {
+            "people-ann": 2,
+            "people-bob": 1,
+        }
+        longest = max(len(take) for take in voices["people-ann"])
+        assert RATE <= longest < 1.2 * RATE, "the silence around it is gone"
+        fewer = folder_voices(people, 1, np.random.default_rng(0))
+        assert [len(takes) for takes in fewer.values()] == [1, 1]
+
+    def test_what_holds_no_voice_is_named(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        with pytest.raises(FileNotFoundError, match="no folders"):
+            folder_voices(tmp_path, 10, rng)
+        self.write(tmp_path / "ann/1.wav", np.zeros(RATE, np.float32))
+        with pytest.raises(FileNotFoundError, match="ann"):
+            folder_voices(tmp_path, 10, rng)
+
+
+class TestTeacher:
+    def test_embeddings_have_length_one_whatever_the_level(self) -> None:
+        torch.manual_seed(0)
+        encoder = VoiceEncoder()
+        windows = np.stack([buzz(110, 700), buzz(180, 1400)])
+        embeddings = encoder.embed(windows)
+        assert embeddings.shape == (2, 256)
+        assert embeddings.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(encoder.embed(windows * np.float32(0.1)), embeddings, atol=1e-4)
+
+    def test_the_weights_come_from_a_package_that_is_not_imported(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = tmp_path / "resemblyzer"
+        package.mkdir()
+        (package / "__init__.py").write_text("raise RuntimeError('imported')")
+        trained = VoiceEncoder()
+        scale = {"similarity_weight": torch.ones(1), "similarity_bias": torch.ones(1)}
+        torch.save({"model_state": {**trained.state_dict(), **scale}}, package / "pretrained.pt")
+        monkeypatch.syspath_prepend(tmp_path)
+        windows = buzz(120, 900)[None]
+        np.testing.assert_array_equal(pretrained_teacher()(windows), trained.embed(windows))
+
+    def test_a_missing_package_is_named_with_its_command(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.path", [])
+        with pytest.raises(ModuleNotFoundError, match="pip install --no-deps resemblyzer==0"):
+            pretrained_teacher()
+
+    def test_a_student_that_hears_the_same_has_nothing_to_learn(
+        self, voices: dict[str, Takes]
+    ) -> None:
+        rng = np.random.default_rng(0)
+        windows = np.stack([string_takes(own, 24_000, rng) for own in voices.values()])
+        lesson = Distillation(teacher, 16, windows)
+        centred = torch.from_numpy(teacher(windows) - teacher(windows).mean(axis=0))
+        with torch.no_grad():
+            lesson.project.weight.copy_(torch.eye(16))
+            lesson.project.bias.zero_()
+        assert lesson(centred, windows).item() == pytest.approx(0, abs=1e-5)
+        assert lesson(-centred, windows).item() == pytest.approx(2, abs=1e-5)
 
 
 class TestScores:
@@ -167,13 +267,13 @@ class TestTraining:
     def test_a_seed_gives_the_same_weights_again(
         self, network: SpeakerNetwork, voices: dict[str, Takes]
     ) -> None:
-        again = train(voices, {}, TrainingPlan(seed=1, steps=3, batch_size=4))
+        again = train(voices, {}, {}, TrainingPlan(seed=1, steps=3, batch_size=4), teacher)
         for name, weights in network.encoder.state_dict().items():
             assert torch.equal(weights, again.encoder.state_dict()[name]), name
 
     def test_training_learns(self, voices: dict[str, Takes]) -> None:
         """Four buzzing voices are told apart after a few steps."""
-        network = train(voices, {}, TrainingPlan(seed=0, steps=16, batch_size=8))
+        network = train(voices, {}, {}, TrainingPlan(seed=0, steps=16, batch_size=8), teacher)
         rng = np.random.default_rng(0)
         clips = [string_takes(takes, 24_000, rng) for takes in voices.values() for _ in range(4)]
         embeddings = network.embed(np.stack(clips))
@@ -255,7 +355,7 @@ class TestCommand:
             "--windows",
             "5",
         ]
-        speaker.main([*command, *held_out, "--synthetic-voices", "0"])
+        speaker.main([*command, *held_out, "--synthetic-voices", "0"], teacher)
         report = json.loads((out / "report.json").read_text(encoding="utf-8"))
         assert report["held_out"] == ["fsdd-bob", "emodb-02"]
         assert set(report["talks_of_3"]) == {"count_unknown", "count_known"}
