@@ -56,7 +56,7 @@ class OverlapDetector:
     ) -> list[Region]:
         """Where two or more speak at once: regions in order, not touching each other.
 
-        About 1 ms of one CPU core per second of audio.
+        About 0.7 ms of one CPU core per second of audio.
 
         Args:
             waveform: the recording.

@@ -187,7 +187,7 @@ class VoiceActivityDetector:
         """Where speech itself lies: regions in order, not touching each other.
 
         For `padded`, which gives what to listen to, and `trimmed`, which gives what to count.
-        About 0.6 to 1 ms of one CPU core per second of audio. `settings` replace the detector's own;
+        About 0.6 to 1 ms of one CPU core per second of audio. `settings` replace its own;
         `on_progress` hears of stage "vad".
         """
         settings = settings or self.settings
