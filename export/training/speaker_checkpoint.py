@@ -9,7 +9,7 @@ from export.training.speaker_network import ARCHITECTURE, SpeakerNetwork
 
 BUNDLED_FOLDER = "export/checkpoints/speaker_embedding"
 
-# Measured with speakers held out (model card); training voices would give a value too high.
+# Chosen with speakers held out (model card); training voices would give a value too high.
 SAME_SPEAKER_COSINE = 0.5
 
 _OWN_KEYS = f"""\
