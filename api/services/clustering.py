@@ -44,7 +44,7 @@ MOST_SPEAKERS = 20
 _WINDOW_EVIDENCE = 22.0
 _OCCUPANCY_DISCOUNT = 0.45
 _SPEAKER_COST = 2.0
-_COARSE_WINDOWS = 60
+_COARSE_WINDOWS = 100
 
 _STRANGERS = 0.6
 """Likeness at which two speakers are one. On the same conversations 7% of 693 pairs of strangers
