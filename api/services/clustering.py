@@ -27,7 +27,7 @@ from scipy.spatial.distance import pdist
 from api.errors import InvalidOption
 
 DEFAULT_SAME_SPEAKER_COSINE = 0.5
-"""Median over windows of 1.5 s by voices never heard in training, bundled checkpoint."""
+"""Typical of windows of 1.5 s by one voice never heard in training, bundled checkpoint."""
 
 MOST_SPEAKERS = 20
 """How many speakers are looked for when the caller names no maximum."""

@@ -13,7 +13,7 @@ BUNDLED_FOLDER = "export/checkpoints/speaker_embedding"
 SAME_SPEAKER_COSINE = 0.5
 
 _OWN_KEYS = f"""\
-# Not SpeechBrain's: median cosine of two windows of 1.5 s by one voice never heard in training.
+# Not SpeechBrain's: typical cosine of two windows of 1.5 s by one voice never heard in training.
 # Clustering is calibrated by it (api/services/clustering.py).
 same_speaker_cosine: {SAME_SPEAKER_COSINE}
 """
