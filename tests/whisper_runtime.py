@@ -17,6 +17,7 @@ sys.path.insert(0, str(RELEASE))
 
 import alignment  # noqa: E402
 import clips  # noqa: E402
+import cpu_encoder  # noqa: E402
 import decoding  # noqa: E402
 import doubt  # noqa: E402
 import engine  # noqa: E402
@@ -32,6 +33,7 @@ __all__ = [
     "RELEASE",
     "alignment",
     "clips",
+    "cpu_encoder",
     "decoding",
     "doubt",
     "engine",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-Outcome = Literal["transcribed", "invalid", "cancelled"]
-OUTCOMES: tuple[Outcome, ...] = ("transcribed", "invalid", "cancelled")
+Outcome = Literal["transcribed", "invalid", "cancelled", "failed"]
+OUTCOMES: tuple[Outcome, ...] = ("transcribed", "invalid", "cancelled", "failed")
 
 
 class Counters:

@@ -86,15 +86,20 @@ class TritonPythonModel:
             if len(finished) < len(own):
                 responses[item.place] = self._cancelled()
             else:
-                self._counters.count("transcribed", sum(clip.duration_s for clip in item.clips))
-                responses[item.place] = self._respond(finished)
+                audio_s = sum(clip.duration_s for clip in item.clips)
+                responses[item.place] = self._respond(finished, audio_s)
 
     def _cancelled(self) -> Any:
         self._counters.count("cancelled")
         return _failed("the caller cancelled the request", pb_utils.TritonError.CANCELLED)
 
-    def _respond(self, transcripts: Sequence[Transcript]) -> Any:
-        texts = [to_json(transcript, self._transcriber.tokenizer) for transcript in transcripts]
+    def _respond(self, transcripts: Sequence[Transcript], audio_s: float) -> Any:
+        try:
+            texts = [to_json(transcript, self._transcriber.tokenizer) for transcript in transcripts]
+        except ValueError as error:  # one of the probabilities isn't a number
+            self._counters.count("failed")
+            return _failed(str(error), pb_utils.TritonError.INTERNAL)
+        self._counters.count("transcribed", audio_s)
         rows = np.array([[text.encode()] for text in texts], np.object_)
         return pb_utils.InferenceResponse([pb_utils.Tensor("TRANSCRIPT", rows)])
 

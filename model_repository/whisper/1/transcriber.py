@@ -61,7 +61,6 @@ class Transcriber:
         silence = np.zeros(SAMPLE_RATE_HZ, np.float32)
         options = ClipOptions(temperatures=(0.0,), word_timestamps=True)
         self.transcribe([Clip(silence, options)], [lambda: False])
-        self._engine.encode([silence, silence])
 
     def _languages(
         self, clips: Sequence[Clip], encoded: EncodedClips
