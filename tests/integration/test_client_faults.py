@@ -70,9 +70,11 @@ def test_a_service_that_hangs_is_not_waited_for(proxy: TcpProxy) -> None:
 async def test_every_caller_of_a_crowd_gets_its_answer(proxy: TcpProxy) -> None:
     """Connections break under a crowd; nobody notices."""
     async with AsyncVoiceAnalytics(proxy.url, retries=QUICK) as client:
+        proxy.freeze()  # so that nobody has an answer yet, however quick the service
         crowd = [asyncio.create_task(client.analyze(SAMPLE)) for _ in range(12)]
         await asyncio.sleep(0.3)
         proxy.cut()
+        proxy.thaw()
         found = await asyncio.gather(*crowd)
     assert len({analysis.transcription for analysis in found}) == 1
     assert proxy.connections > 12
