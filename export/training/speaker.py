@@ -6,7 +6,8 @@ Data (see `export.training.corpora` for sources and licences): the Free Spoken D
 Berlin Database of Emotional Speech, plus disguised copies of their speakers and espeak-ng voices as
 further classes. A teacher says besides what it hears in them (`export.training.speaker_teacher`);
 its weights come with ``pip install --no-deps resemblyzer==0.1.4``. ``--voices`` names folders of
-more people to learn from, each of whom has a folder of WAV files there.
+more people to learn from, each of whom has a folder of WAV files there; ``--clips`` is a folder of
+WAV files of whomever, one voice in each, in which the teacher alone says what there is to hear.
 
 With ``--hold-out-fsdd theo --hold-out-emodb 08,11`` those speakers stay out of training, and the
 report judges the network on them alone; without, on nobody.
@@ -38,6 +39,7 @@ from export.training.speaker_teacher import Teacher, pretrained_teacher
 from export.training.speaker_voices import (
     Takes,
     disguised_voices,
+    folder_clips,
     folder_voices,
     real_voices,
     synthetic_voices,
@@ -65,12 +67,14 @@ def main(arguments: Sequence[str] | None = None, teacher: Teacher | None = None)
         seen |= folder_voices(folder, _TAKES_PER_VOICE, rng)
     disguised = disguised_voices(seen, rng, _TAKES_PER_DISGUISE)
     synthetic = synthetic_voices(options.synthetic_voices, options.seed)
+    clips = folder_clips(options.clips) if options.clips else []
     print(
         f"{len(seen)} speakers, {len(disguised)} disguises of them, "
-        f"{len(synthetic)} synthetic voices; held out: {', '.join(unseen) or 'nobody'}",
+        f"{len(synthetic)} synthetic voices, {len(clips)} clips; "
+        f"held out: {', '.join(unseen) or 'nobody'}",
         flush=True,
     )
-    network = train(seen, disguised, synthetic, plan, teacher or pretrained_teacher())
+    network = train(seen, disguised, synthetic, clips, plan, teacher or pretrained_teacher())
     save(network, options.out)
     if not unseen:
         print(f"wrote {options.out}; all voices were trained on, so there is nothing to judge")
@@ -117,6 +121,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--voices", type=Path, nargs="+", default=[], metavar="DIR", help="more people, see above"
     )
+    parser.add_argument("--clips", type=Path, metavar="DIR", help="clips of whomever, see above")
     parser.add_argument("--out", type=Path, required=True, help="SpeechBrain folder to write")
     parser.add_argument("--hold-out-fsdd", type=_names, default=[], metavar="NAME,…")
     parser.add_argument("--hold-out-emodb", type=_names, default=[], metavar="NUMBER,…")

@@ -1,7 +1,7 @@
 """The tiny ECAPA-TDNN: its shape, its features, its training loop, and centred embeddings.
 
-Architecture: Desplanques et al., "ECAPA-TDNN", Interspeech 2020, as SpeechBrain implements it, an
-eighth as wide. Loss: additive angular margin (Deng et al., "ArcFace", CVPR 2019), and how far the
+Architecture: Desplanques et al., "ECAPA-TDNN", Interspeech 2020, as SpeechBrain implements it, a
+fifth as wide. Loss: additive angular margin (Deng et al., "ArcFace", CVPR 2019), and how far the
 embeddings are from a teacher's (`export.training.speaker_teacher`).
 """
 
@@ -41,12 +41,12 @@ from speechbrain.processing.features import InputNormalization  # noqa: E402
 
 EMBEDDING_DIM = 128
 ARCHITECTURE = {
-    "channels": [128, 128, 128, 128, 384],
+    "channels": [224, 224, 224, 224, 672],
     "kernel_sizes": [5, 3, 3, 3, 1],
     "dilations": [1, 2, 3, 4, 1],
-    "attention_channels": 64,
+    "attention_channels": 96,
     "res2net_scale": 4,
-    "se_channels": 64,
+    "se_channels": 96,
     "lin_neurons": EMBEDDING_DIM,
 }
 
@@ -59,7 +59,9 @@ _MARGIN, _SCALE = 0.2, 30.0
 _MARGIN_RAMP = 0.6
 # A teacher's loss is about 0.4 where that of the classes is 3: ten times as much makes them even.
 _TEACHER_WEIGHT = 10.0
-_STRANGER_SHARE, _STRANGER = 0.3, -1
+_STRANGER_SHARE, _STRANGER = 0.5, -1
+# Strangers that are somebody's clip, where there are clips; half of these stay undisguised.
+_CLIP_SHARE, _UNDISGUISED_SHARE = 0.75, 0.5
 _WARM_UP_STEPS = 60
 _EMBED_BATCH = 64
 
@@ -134,22 +136,41 @@ class _Voices:
         return np.where(rng.random(size) < _REAL_SHARE, real, synthetic)
 
 
+class _Strangers:
+    """Windows of somebody without a class: clips as they are or disguised, and disguised voices."""
+
+    def __init__(self, voices: _Voices, clips: Takes) -> None:
+        self._voices, self._clips = voices, clips
+
+    def draw(self, num_samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """One window, shape (num_samples,)."""
+        if not self._clips or rng.random() >= _CLIP_SHARE:
+            (voice,) = self._voices.draw(1, rng)
+            return stranger(self._voices.takes[voice], num_samples, rng)
+        clip = self._clips[rng.integers(len(self._clips))]
+        if rng.random() < _UNDISGUISED_SHARE:
+            return string_takes([clip], num_samples, rng)
+        return stranger([clip], num_samples, rng)
+
+
 def train(
     people: Mapping[str, Takes],
     disguised: Mapping[str, Takes],
     synthetic: Mapping[str, Takes],
+    clips: Takes,
     plan: TrainingPlan,
     teacher: Teacher,
 ) -> SpeakerNetwork:
     """Train on voices and by a teacher, then centre on all real and disguised voices.
 
-    A share of the windows is of strangers: voices under a disguise that no other window has. They
-    have no class, only what the teacher hears in them.
+    Half of the windows are of strangers: clips of whomever, and voices under a disguise that no
+    other window has. They have no class, only what the teacher hears in them.
 
     Args:
-        people: takes by class; three strangers out of four are made of them.
+        people: takes by class; disguised strangers are made of them three times out of four.
         disguised: takes by class; with ``people``, drawn three times out of four.
         synthetic: takes by class; may be empty.
+        clips: each of one voice, whosever it is; may be empty.
         plan: bounds, seed and optimiser settings.
         teacher: hears the windows before they are distorted.
     """
@@ -158,7 +179,7 @@ def train(
     real = {**people, **disguised}
     network = SpeakerNetwork([*real, *synthetic])
     classes = _Voices([*real.values()], [*synthetic.values()])
-    sources = _Voices([*people.values()], [*synthetic.values()])
+    strangers = _Strangers(_Voices([*people.values()], [*synthetic.values()]), clips)
     lesson = Distillation(teacher, EMBEDDING_DIM, _several_windows(classes.takes, rng))
     parameters = [
         *network.encoder.parameters(),
@@ -170,7 +191,7 @@ def train(
     while (done := plan.progress(step, time.monotonic() - start_s)) < 1.0:
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * _schedule(step, done)
-        labels, windows = _draw_batch(classes, sources, plan.batch_size, rng)
+        labels, windows = _draw_batch(classes, strangers, plan.batch_size, rng)
         embeddings = _hear_distorted(network, windows, rng)
         margin = _MARGIN * min(1.0, done / _MARGIN_RAMP)
         class_loss = _class_loss(network.classifier(embeddings), labels, margin)
@@ -231,20 +252,19 @@ def _class_loss(cosines: torch.Tensor, labels: NDArray[np.int64], margin: float)
 
 
 def _draw_batch(
-    classes: _Voices, sources: _Voices, batch_size: int, rng: np.random.Generator
+    classes: _Voices, strangers: _Strangers, batch_size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Labels, shape (batch_size,), and windows of one length, shape (batch_size, num_samples)."""
     num_samples = round(_TRAIN_LENGTHS_S[rng.integers(len(_TRAIN_LENGTHS_S))] * SAMPLE_RATE_HZ)
     labels = classes.draw(batch_size, rng)
-    origins = sources.draw(batch_size, rng)
     labels[rng.random(batch_size) < _STRANGER_SHARE] = _STRANGER
     windows = [
         (
-            stranger(sources.takes[origin], num_samples, rng)
+            strangers.draw(num_samples, rng)
             if label == _STRANGER
             else string_takes(classes.takes[label], num_samples, rng)
         )
-        for label, origin in zip(labels, origins, strict=True)
+        for label in labels
     ]
     return labels, np.stack(windows)
 

@@ -111,6 +111,19 @@ def folder_voices(folder: Path, most_takes: int, rng: np.random.Generator) -> di
     return voices
 
 
+def folder_clips(folder: Path) -> Takes:
+    """Read recordings of whomever, one voice in each: all WAV files, however deep.
+
+    Raises:
+        FileNotFoundError: none of them is usable.
+    """
+    clips = [_cut(read_16k(path)) for path in sorted(folder.rglob("*.wav"))]
+    usable = [clip for clip in clips if len(clip)]
+    if not usable:
+        raise FileNotFoundError(f"no WAV file of {_SHORTEST_S} to {_LONGEST_S} s in {folder}")
+    return usable
+
+
 def disguised_voices(
     voices: Mapping[str, Takes], rng: np.random.Generator, takes_each: int
 ) -> dict[str, Takes]:

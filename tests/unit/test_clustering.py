@@ -121,7 +121,7 @@ class TestCluster:
 
     def test_two_alike_voices_are_one_and_two_strangers_are_two(self) -> None:
         """Halves of one voice that differ by mood came out as two in recordings of minutes."""
-        for apart, count in ((0.35, 1), (0.9, 2)):
+        for apart, count in ((0.25, 1), (0.9, 2)):
             embeddings, _ = voices_apart(apart)
             assert len(np.unique(cluster(embeddings))) == count
 
