@@ -94,7 +94,7 @@ def cluster(
     if num_windows < 2 or most == 1:
         return np.zeros(num_windows, dtype=np.int64)
     fewest, most = min(fewest, num_windows), min(most, num_windows)
-    groups, sums, sizes = _condense(unit_rows(embeddings.astype(np.float64)))
+    groups, sums, sizes = _condense(_with_neighbours(unit_rows(embeddings.astype(np.float64))))
     merges = _dendrogram(unit_rows(sums))
     num_groups = len(sums)
     cost = _SPEAKER_COST * _coarseness(num_windows)
@@ -146,6 +146,25 @@ def _bounds(
     if (min_speakers or fewest) > fewest or (max_speakers or most) < most or fewest > most:
         raise InvalidOption("The numbers of speakers contradict each other", **given)
     return fewest, most
+
+
+def _with_neighbours(units: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add to each window the one before and the one after, by as much as they resemble it.
+
+    Most of the time they are the same speaker's, and half of what they heard is the same: what is
+    left of a window's own chance is less. One that sounds like somebody else adds nothing.
+
+    Args:
+        units: rows of length one, in order of time.
+
+    Returns:
+        Rows of length one, in the same shape.
+    """
+    alike = np.maximum(0.0, (units[1:] * units[:-1]).sum(axis=1, keepdims=True))
+    steadied = units.copy()
+    steadied[1:] += alike * units[:-1]
+    steadied[:-1] += alike * units[1:]
+    return unit_rows(steadied)
 
 
 def _coarseness(num_windows: int) -> float:
