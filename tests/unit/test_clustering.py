@@ -72,6 +72,17 @@ class TestCluster:
         embeddings, truth = voices([15, 15, 15, 15], cosine=0.2)
         assert agreement(cluster(embeddings, num_speakers=4), truth) > 0.9
 
+    def test_neighbours_help(self) -> None:
+        """The same windows, once in turns of eight and once in random order."""
+        in_turns, shuffled = [], []
+        for seed in range(6):
+            embeddings, truth = voices([32, 32, 32], cosine=0.12, dim=64, seed=seed)
+            order = np.argsort(truth, kind="stable").reshape(3, 4, 8).transpose(1, 0, 2).ravel()
+            for found, rows in ((in_turns, order), (shuffled, np.arange(len(truth)))):
+                labels = cluster(embeddings[rows], num_speakers=3)
+                found.append(agreement(labels, truth[rows]))
+        assert np.mean(in_turns) > np.mean(shuffled) + 0.05
+
     def test_bounds_hold_and_the_evidence_decides_between_them(self) -> None:
         embeddings, _ = voices([30, 30, 30])
         assert len(np.unique(cluster(embeddings, min_speakers=5))) >= 5
