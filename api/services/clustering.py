@@ -49,7 +49,7 @@ _COARSE_WINDOWS = 150
 
 _STRANGERS = 0.7
 """Likeness at which two speakers are one. At 0.6 a third more of the speech of 192 conversations
-went to the wrong one; above 0.7 it is little less, and single voices are split (docs/speakers.md)."""
+went to the wrong one; above 0.7 it is little less, but single voices are split: docs/speakers.md"""
 
 _FEWEST_WINDOWS = 2
 """A speaker of one window is noise rather than somebody."""

@@ -74,7 +74,8 @@ class TestCluster:
 
     def test_neighbours_help(self) -> None:
         """The same windows, once in turns of eight and once in random order."""
-        in_turns, shuffled = [], []
+        in_turns: list[float] = []
+        shuffled: list[float] = []
         for seed in range(6):
             embeddings, truth = voices([32, 32, 32], cosine=0.12, dim=64, seed=seed)
             order = np.argsort(truth, kind="stable").reshape(3, 4, 8).transpose(1, 0, 2).ravel()
